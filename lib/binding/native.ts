@@ -1,0 +1,239 @@
+// The typed face of the addon (native/binding). Private: users see lib/index.ts.
+import { loadAddon } from './load.js'
+
+export type DType = 'fp32' | 'bf16' | 'fp16' | 'int32'
+export type Category = 'parameters' | 'gradients' | 'optimizer' | 'activations' | 'kvCache' | 'workspace' | 'host'
+export type TypedArray = Float32Array | Int32Array | Uint16Array
+
+/** A tensor on a device. Owns memory until disposed; ops already enqueued keep what they need. */
+export interface Tensor {
+  readonly dtype: DType
+  readonly shape: number[]
+  readonly disposed: boolean
+  /** Shares memory; offset in elements. */
+  view(offset: number, shape: number[]): Tensor
+  /** Float32Array for fp32, Int32Array for int32, Uint16Array of bits for bf16 and fp16; copied at once. */
+  write(data: TypedArray): void
+  /** The values after everything enqueued so far. */
+  read(): Promise<TypedArray>
+  dispose(): void
+}
+
+export interface MemoryStats {
+  bytes: Record<Category, number>
+  peak: Record<Category, number>
+  total: number
+  totalPeak: number
+  /** Held for reuse, not in use. */
+  cached: number
+  /** Live allocations. */
+  blocks: number
+  threads: number
+  /** Seconds the stream spent in ops. */
+  busySeconds: number
+}
+
+export interface NativeDevice {
+  alloc(options: { dtype: DType; shape: number[]; category: Category; zeroed?: boolean }): Tensor
+  /** Settles after everything enqueued so far; rejects with the stream's sticky error. */
+  sync(): Promise<void>
+  stats(): MemoryStats
+  resetPeaks(): void
+  emptyCache(): void
+  clearError(): void
+  dispose(): void
+}
+
+/** Packed rows: `starts` [B + 1] cuts the tokens into sequences. */
+export interface PackedRows {
+  starts: Int32Array
+  positions: Int32Array
+  /** With a cache: page * pageSize + place, one per token. */
+  slots?: Int32Array
+}
+/** One new token per sequence. */
+export interface DecodeRows {
+  positions: Int32Array
+  slots: Int32Array
+  /** [B, maxBlocks] pages of each sequence in order, padded. */
+  blockTable: Int32Array
+  /** Keys to attend to, the new one included. */
+  lengths: Int32Array
+}
+export interface NativeBatch {
+  dispose(): void
+}
+
+export type Activation = 'none' | 'relu' | 'gelu' | 'gelu_tanh' | 'silu'
+
+export interface LayerNumbers {
+  hidden: number
+  heads: number
+  kvHeads: number
+  headDim: number
+  ffn: number
+  norm: 'layer' | 'rms'
+  normBias: boolean
+  normEps: number
+  activation: Activation
+  gated: boolean
+  qkvBias: boolean
+  outBias: boolean
+  mlpBias: boolean
+  rotary: boolean
+  attentionScale: number
+}
+
+export interface ParamSlot {
+  name: string
+  offset: number
+  shape: number[]
+  decay: boolean
+}
+export interface UnitLayout {
+  size: number
+  /** Everything before this element has weight decay, nothing after it. */
+  decayEnd: number
+  slots: ParamSlot[]
+}
+
+interface LayerCall {
+  params: Tensor
+  x: Tensor
+  batch: NativeBatch
+  rotaryTable?: Tensor | null
+  keys?: Tensor | null
+  values?: Tensor | null
+}
+export interface NativeLayer {
+  layout(): UnitLayout
+  forward(device: NativeDevice, call: LayerCall & { save: boolean }): { out: Tensor; saved: Tensor | null }
+  backward(
+    device: NativeDevice,
+    call: LayerCall & { grads: Tensor | null; saved: Tensor; dout: Tensor },
+  ): Tensor
+  activationBytes(dtype: DType, tokens: number): number
+}
+
+interface LogprobCall {
+  hidden: Tensor
+  weight: Tensor
+  rows: Int32Array
+  targets: Int32Array
+  invTemperature?: number
+}
+
+export interface Native {
+  Device: new (options: { threads?: number }) => NativeDevice
+  Layer: new (numbers: LayerNumbers) => NativeLayer
+  Batch: new (device: NativeDevice, rows: PackedRows | DecodeRows) => NativeBatch
+  cpuInfo(): { available: string[]; isa: string; cores: number }
+
+  matmul(
+    device: NativeDevice,
+    o: {
+      a: Tensor
+      b: Tensor
+      bias?: Tensor | null
+      residual?: Tensor | null
+      transA?: boolean
+      transB?: boolean
+      dtype?: DType
+      activation?: Activation
+    },
+  ): Tensor
+  embedding(
+    device: NativeDevice,
+    o: { ids: Int32Array; table: Tensor; positions?: Int32Array; positionTable?: Tensor | null; positionOffset?: number },
+  ): Tensor
+  embeddingBackward(
+    device: NativeDevice,
+    o: {
+      ids: Int32Array
+      positions?: Int32Array
+      positionOffset?: number
+      dout: Tensor
+      dtable: Tensor
+      dpositionTable?: Tensor | null
+    },
+  ): void
+  norm(
+    device: NativeDevice,
+    o: { kind: 'layer' | 'rms'; eps: number; x: Tensor; weight: Tensor; bias?: Tensor | null },
+  ): { out: Tensor; mean: Tensor; rstd: Tensor }
+  normBackward(
+    device: NativeDevice,
+    o: {
+      kind: 'layer' | 'rms'
+      x: Tensor
+      weight: Tensor
+      mean: Tensor
+      rstd: Tensor
+      dout: Tensor
+      dweight?: Tensor | null
+      dbias?: Tensor | null
+    },
+  ): Tensor
+  gatherRows(device: NativeDevice, o: { x: Tensor; rows: Int32Array }): Tensor
+  fill(device: NativeDevice, o: { out: Tensor; value: number }): void
+  cast(device: NativeDevice, o: { in: Tensor; out: Tensor }): void
+  add(device: NativeDevice, o: { a: Tensor; b: Tensor; out: Tensor }): void
+
+  logprobs(
+    device: NativeDevice,
+    o: LogprobCall & { entropy?: boolean },
+  ): { logprobs: Tensor; lse: Tensor; entropy: Tensor | null }
+  logprobsBackward(
+    device: NativeDevice,
+    o: LogprobCall & {
+      lse: Tensor
+      entropy?: Tensor | null
+      dlogprobs: Tensor
+      dentropy?: Tensor | null
+      dweight?: Tensor | null
+    },
+  ): Tensor
+  values(device: NativeDevice, o: { hidden: Tensor; weight: Tensor; rows: Int32Array }): Tensor
+  valuesBackward(
+    device: NativeDevice,
+    o: { hidden: Tensor; weight: Tensor; rows: Int32Array; dvalues: Tensor; dweight?: Tensor | null },
+  ): Tensor
+  sample(
+    device: NativeDevice,
+    o: {
+      logits: Tensor
+      invTemperature: Float32Array
+      topK: Int32Array
+      topP: Float32Array
+      seeds: Int32Array
+      positions: Int32Array
+    },
+  ): { tokens: Tensor; logprobs: Tensor }
+
+  gradientControl(device: NativeDevice, o: { grads: Tensor[]; clip?: number; scale?: number }): Tensor
+  adamw(
+    device: NativeDevice,
+    o: {
+      param: Tensor
+      master: Tensor
+      grad: Tensor
+      m: Tensor
+      v: Tensor
+      control: Tensor
+      lr: number
+      beta1: number
+      beta2: number
+      eps: number
+      weightDecay: number
+      step: number
+    },
+  ): void
+}
+
+let loaded: Native | undefined
+
+/** The addon, loaded on first use so that `--help` needs no binary. */
+export function native(): Native {
+  loaded ??= loadAddon() as Native
+  return loaded
+}

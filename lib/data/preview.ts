@@ -1,0 +1,48 @@
+/** One row as text, with what counts in the loss, for `--dry-run`. */
+import { styleText } from 'node:util';
+import type { PairRow, PromptRow, TokenRow } from './records.js';
+import type { Tokenizer } from './tokenizer.js';
+
+export interface PreviewOptions {
+  /** Null: ids are shown. */
+  readonly tokenizer: Tokenizer | null;
+  /** True on a terminal: counted text is green instead of standing in brackets. */
+  readonly color: boolean;
+}
+
+const open = '⟦';
+const close = '⟧';
+
+function runText(ids: Int32Array, tokenizer: Tokenizer | null): string {
+  if (tokenizer === null) return Array.from(ids).join(' ');
+  // Line ends are shown as two characters, so that one row stays one line.
+  return tokenizer.decode(ids, { skipSpecial: false }).replaceAll('\r', '\\r').replaceAll('\n', '\\n');
+}
+
+function markedText({ ids, counted }: TokenRow, { tokenizer, color }: PreviewOptions): string {
+  const runs: string[] = [];
+  for (let start = 0, end = 0; start < ids.length; start = end) {
+    while (end < ids.length && counted[end] === counted[start]) end++;
+    const text = runText(ids.subarray(start, end), tokenizer);
+    if (counted[start] === 0) runs.push(text);
+    // styleText would look at the terminal itself in newer versions of Node; the caller has decided already.
+    else runs.push(color ? styleText('green', text, { validateStream: false }) : `${open}${text}${close}`);
+  }
+  return runs.join(tokenizer === null ? ' ' : '');
+}
+
+/** "12 tokens, 5 count" and the row's text, counted stretches in ⟦ ⟧ (or green). Without a tokenizer, ids. */
+export function previewRow(row: TokenRow, options: PreviewOptions): string {
+  const count = row.counted.reduce((sum, value) => sum + value, 0);
+  return `${row.ids.length} tokens, ${count} count: ${markedText(row, options)}`;
+}
+
+/** The two answers of a pair, one line each. */
+export function previewPair(pair: PairRow, options: PreviewOptions): string {
+  return `chosen   ${previewRow(pair.chosen, options)}\nrejected ${previewRow(pair.rejected, options)}`;
+}
+
+/** A prompt: nothing in it counts. */
+export function previewPrompt(prompt: PromptRow, options: PreviewOptions): string {
+  return `${prompt.ids.length} tokens: ${runText(prompt.ids, options.tokenizer)}`;
+}

@@ -1,0 +1,48 @@
+// A device: where tensors live and ops run. One per process is usual; several are fine.
+import { fail } from '../base/errors.js'
+import { native } from '../binding/native.js'
+import type { Category, DType, NativeDevice, Tensor } from '../binding/native.js'
+
+export type { Category, DType, MemoryStats, NativeBatch, NativeDevice, Tensor } from '../binding/native.js'
+
+export interface DeviceOptions {
+  /** "cpu"; "cuda" and "emulated" come with the CUDA backend. */
+  device?: string
+  /** 0 = all cores. Never changes a result. */
+  threads?: number
+}
+
+/** Opens a device. Errors: an unknown device, an instruction set the CPU lacks (THREEFOLD_ISA). */
+export function createDevice({ device = 'cpu', threads = 0 }: DeviceOptions = {}): NativeDevice {
+  if (device !== 'cpu')
+    fail('device', 'cpu', `"${device}"`, device === 'cuda' || device === 'emulated' ? '--device cpu; this build has no CUDA backend' : '--device cpu')
+  return new (native().Device)({ threads })
+}
+
+/** fp32 numbers as a new tensor. */
+export function fromFloats(device: NativeDevice, data: Float32Array, shape: number[], category: Category = 'activations'): Tensor {
+  const t = device.alloc({ dtype: 'fp32', shape, category })
+  t.write(data)
+  return t
+}
+
+/** The values of an fp32 or bf16 tensor as fp32. */
+export async function readFloats(t: Tensor): Promise<Float32Array> {
+  const raw = await t.read()
+  if (raw instanceof Float32Array) return raw
+  if (raw instanceof Int32Array || t.dtype !== 'bf16') fail('tensor.read', 'an fp32 or bf16 tensor', t.dtype, 'casting it first')
+  const out = new Float32Array(raw.length)
+  const bits = new Uint32Array(out.buffer)
+  for (let i = 0; i < raw.length; i++) bits[i] = raw[i]! << 16
+  return out
+}
+
+/** Elements of a shape. */
+export function numel(shape: readonly number[]): number {
+  return shape.reduce((n, d) => n * d, 1)
+}
+
+/** Bytes of one element. */
+export function bytesOf(dtype: DType): number {
+  return dtype === 'fp32' || dtype === 'int32' ? 4 : 2
+}

@@ -1,0 +1,25 @@
+// The rows of one call as JavaScript describes them, uploaded once and used by every layer.
+#pragma once
+
+#include "binding/convert.h"
+
+namespace threefold::binding {
+
+class BatchHandle : public Napi::ObjectWrap<BatchHandle> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  static BatchHandle& from(const Napi::Value& v, const char* where);
+  // new Batch(device, {starts, positions, slots?} or {positions, slots, blockTable, lengths})
+  explicit BatchHandle(const Napi::CallbackInfo& info);
+
+  Tensor starts, positions, slots, block_table, lengths;
+  int64_t tokens = 0;
+  int32_t max_position = -1, max_slot = -1, max_page = -1;
+  int64_t max_length = 0, blocks = 0;
+  bool live = false;
+
+ private:
+  void dispose(const Napi::CallbackInfo& info);
+};
+
+}  // namespace threefold::binding

@@ -1,0 +1,180 @@
+#include "binding/device.h"
+
+#include <optional>
+#include <thread>
+
+#include "binding/ops.h"
+#include "binding/tensor_handle.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/isa.h"
+
+namespace threefold::binding {
+namespace {
+
+struct Settlement {
+  Napi::Promise::Deferred deferred;
+  std::optional<Error> error;
+  std::function<Napi::Value(Napi::Env)> result;
+  std::function<void()> done;
+};
+
+Category category_of(const std::string& name) {
+  for (int i = 0; i < kCategories; ++i)
+    if (name == kCategoryNames[i]) return Category(i);
+  fail("alloc", "a memory category", "\"" + name + "\"", "parameters, gradients, optimizer, activations, kvCache, workspace or host");
+}
+
+}  // namespace
+
+Napi::Function Device::define(Napi::Env env) {
+  std::vector<PropertyDescriptor> members = {
+      InstanceMethod<&Device::alloc>("alloc"),
+      InstanceMethod<&Device::sync>("sync"),
+      InstanceMethod<&Device::stats>("stats"),
+      InstanceMethod<&Device::reset_peaks>("resetPeaks"),
+      InstanceMethod<&Device::empty_cache>("emptyCache"),
+      InstanceMethod<&Device::clear_error>("clearError"),
+      InstanceMethod<&Device::dispose>("dispose"),
+  };
+  return DefineClass(env, "Device", members);
+}
+
+Device::Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) {
+  Napi::Env env = info.Env();
+  guarded(env, [&] {
+    Fields options(info[0], "device");
+    int64_t threads = options.integer("threads", 0);
+    if (threads < 0 || threads > 1024) fail("device", "1 to 1024 threads, or 0 for all cores", std::to_string(threads), "a smaller number");
+    if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
+    cpu::isa();  // an instruction set the CPU lacks is refused here
+    core_ = std::make_shared<DeviceCore>(int(threads), cpu::kernels());
+    settle_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "threefold", 0, 1);
+    settle_.Unref(env);
+  });
+}
+
+Device::~Device() {
+  if (core_) settle_.Release();
+}
+
+Device& Device::from(const Napi::Value& v, const char* where) {
+  if (!v.IsObject()) fail(where, "a device", "something else", "the device made with createDevice");
+  Device* d = Napi::ObjectWrap<Device>::Unwrap(v.As<Napi::Object>());
+  d->core(where);
+  return *d;
+}
+
+DeviceCore& Device::core(const char* where) {
+  if (!core_) fail(where, "an open device", "a disposed one", "keeping the device until the work is done");
+  return *core_;
+}
+
+Tensor Device::make(DType dtype, Shape shape, Category category, bool zeroed) {
+  return Tensor(core("alloc").allocator, dtype, shape, category, zeroed);
+}
+
+Tensor Device::upload(std::vector<int32_t> values, Shape shape) {
+  Tensor t = make(DType::i32, shape);
+  core("upload").stream.enqueue("upload", [t, values = std::move(values)] {
+    std::memcpy(t.on_stream().data, values.data(), values.size() * sizeof(int32_t));
+  });
+  return t;
+}
+
+Tensor Device::upload(std::vector<float> values, Shape shape) {
+  Tensor t = make(DType::f32, shape);
+  core("upload").stream.enqueue("upload", [t, values = std::move(values)] {
+    std::memcpy(t.on_stream().data, values.data(), values.size() * sizeof(float));
+  });
+  return t;
+}
+
+Napi::Value Device::wrap(Tensor t) { return TensorHandle::make(Env(), Value(), std::move(t)); }
+
+void Device::enqueue(const char* op, std::function<void(const Kernels&, Exec&)> fn) {
+  DeviceCore* c = &core(op);
+  c->stream.enqueue(op, [c, fn = std::move(fn)] { fn(c->kernels, c->exec); });
+}
+
+Napi::Value Device::promise(Napi::Env env, std::function<void()> work, std::function<Napi::Value(Napi::Env)> result) {
+  DeviceCore& c = core("wait");
+  auto deferred = Napi::Promise::Deferred::New(env);
+  if (waiting_++ == 0) settle_.Ref(env);
+  Ref();  // the device object outlives its promises
+  auto* s = new Settlement{deferred, {}, std::move(result), [this, env] {
+                             if (--waiting_ == 0) settle_.Unref(env);
+                             Unref();
+                           }};
+  c.stream.enqueue_wait([this, s, work = std::move(work)](const Error* error) {
+    if (error)
+      s->error = *error;
+    else
+      work();
+    settle_.NonBlockingCall(s, [](Napi::Env env, Napi::Function, Settlement* s) {
+      if (static_cast<napi_env>(env) != nullptr) {
+        if (s->error)
+          s->deferred.Reject(to_js(env, *s->error).Value());
+        else
+          s->deferred.Resolve(s->result(env));
+        s->done();
+      }
+      delete s;
+    });
+  });
+  return deferred.Promise();
+}
+
+Napi::Value Device::alloc(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    Fields o(info[0], "alloc");
+    return wrap(make(dtype_of(o.get("dtype"), "alloc"), shape_of(o.get("shape"), "alloc"), category_of(o.text("category")),
+                     o.flag("zeroed", false)));
+  });
+}
+
+Napi::Value Device::sync(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&] {
+    return promise(info.Env(), [] {}, [](Napi::Env env) { return env.Undefined(); });
+  });
+}
+
+Napi::Value Device::stats(const Napi::CallbackInfo& info) {
+  return guarded(info.Env(), [&]() -> Napi::Value {
+    Napi::Env env = info.Env();
+    DeviceCore& c = core("stats");
+    Allocator::Stats s = c.allocator.stats();
+    Napi::Object o = Napi::Object::New(env), bytes = Napi::Object::New(env), peak = Napi::Object::New(env);
+    for (int i = 0; i < kCategories; ++i) {
+      bytes.Set(kCategoryNames[i], double(s.bytes[i]));
+      peak.Set(kCategoryNames[i], double(s.peak[i]));
+    }
+    o.Set("bytes", bytes);
+    o.Set("peak", peak);
+    o.Set("total", double(s.total));
+    o.Set("totalPeak", double(s.total_peak));
+    o.Set("cached", double(s.cached));
+    o.Set("blocks", double(s.blocks));
+    o.Set("threads", c.pool.threads());
+    o.Set("busySeconds", double(c.stream.busy_microseconds()) / 1e6);
+    return o;
+  });
+}
+
+void Device::reset_peaks(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { core("resetPeaks").allocator.reset_peaks(); });
+}
+void Device::empty_cache(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { core("emptyCache").allocator.empty_cache(); });
+}
+void Device::clear_error(const Napi::CallbackInfo& info) {
+  guarded(info.Env(), [&] { core("clearError").stream.clear_error(); });
+}
+
+// Waits for queued work, then frees the threads. Idempotent.
+void Device::dispose(const Napi::CallbackInfo&) {
+  if (!core_) return;
+  settle_.Release();
+  core_.reset();
+}
+
+}  // namespace threefold::binding

@@ -1,0 +1,56 @@
+// A device as JavaScript holds it: stream, threads, memory and the table of kernels.
+#pragma once
+
+#include <memory>
+
+#include "binding/convert.h"
+#include "core/stream.h"
+#include "core/thread_pool.h"
+#include "kernels/kernels.h"
+
+namespace threefold::binding {
+
+// Everything an op on the stream needs. Tensors and queued ops keep it alive.
+struct DeviceCore {
+  DeviceCore(int threads, const Kernels& table) : kernels(table), pool(threads), exec{pool, allocator} {}
+  Allocator allocator;
+  const Kernels& kernels;
+  ThreadPool pool;
+  Exec exec;
+  Stream stream;  // last: its thread ends before the rest goes
+};
+
+class Device : public Napi::ObjectWrap<Device> {
+ public:
+  static Napi::Function define(Napi::Env env);
+  static Device& from(const Napi::Value& v, const char* where);
+  explicit Device(const Napi::CallbackInfo& info);
+  ~Device() override;
+
+  DeviceCore& core(const char* where);
+  // A fresh tensor.
+  Tensor make(DType dtype, Shape shape, Category category = Category::activations, bool zeroed = false);
+  // Numbers from JavaScript as a tensor of int32 or fp32; enqueued.
+  Tensor upload(std::vector<int32_t> values, Shape shape);
+  Tensor upload(std::vector<float> values, Shape shape);
+  Napi::Value wrap(Tensor t);
+  // Enqueues fn(kernels, exec).
+  void enqueue(const char* op, std::function<void(const Kernels&, Exec&)> fn);
+  // A promise settled on the JavaScript thread after everything enqueued before; `work` runs on the stream's thread.
+  Napi::Value promise(Napi::Env env, std::function<void()> work, std::function<Napi::Value(Napi::Env)> result);
+
+ private:
+  Napi::Value alloc(const Napi::CallbackInfo& info);
+  Napi::Value sync(const Napi::CallbackInfo& info);
+  Napi::Value stats(const Napi::CallbackInfo& info);
+  void reset_peaks(const Napi::CallbackInfo& info);
+  void empty_cache(const Napi::CallbackInfo& info);
+  void clear_error(const Napi::CallbackInfo& info);
+  void dispose(const Napi::CallbackInfo& info);
+
+  std::shared_ptr<DeviceCore> core_;
+  Napi::ThreadSafeFunction settle_;
+  int waiting_ = 0;  // promises in flight: the process stays alive for them, not for an idle device
+};
+
+}  // namespace threefold::binding

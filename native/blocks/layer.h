@@ -1,0 +1,84 @@
+// One decoder layer: forward, decode and backward, each ONE call, built from kernels.h. Knows no device.
+//
+//   x --> norm1 --> qkv --> rotary --> attention --> out --(+ x)--> x1 --> norm2 --> mlp --(+ x1)--> y
+//
+// A layer owns one flat unit of parameters and one of gradients; LayerLayout says where each tensor lies in it.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "kernels/kernels.h"
+
+namespace threefold {
+
+struct LayerSpec {
+  int64_t hidden = 0, heads = 0, kv_heads = 0, head_dim = 0, ffn = 0;
+  bool rms = false;        // RMSNorm instead of LayerNorm
+  bool norm_bias = true;   // LayerNorm's bias
+  float norm_eps = 1e-5f;
+  Act act = Act::relu;
+  bool gated = false;      // act(gate) * up
+  bool qkv_bias = true, out_bias = true, mlp_bias = true;
+  bool rotary = false;
+  float attention_scale = 1;
+
+  AttentionShape attention() const { return {heads, kv_heads, head_dim, attention_scale}; }
+  void check() const;  // refuses impossible sizes
+};
+
+struct ParamSlot {
+  std::string name;  // "attn.q.weight", "mlp.down.bias", ...
+  int64_t offset;    // elements into the unit
+  Shape shape;
+  bool decay;        // weight decay applies (matrices only)
+};
+
+// Tensors that one matmul reads together (q k v; gate up) lie side by side. Everything that decays comes first, so the
+// optimizer sees two stretches: [0, decay_end) and [decay_end, size).
+struct LayerLayout {
+  std::vector<ParamSlot> slots;
+  int64_t size = 0, decay_end = 0;  // elements
+
+  explicit LayerLayout(const LayerSpec& spec);
+  const ParamSlot* find(const std::string& name) const;
+};
+
+// What forward keeps for backward, carved out of one block of bytes. "any" is the dtype of the parameters.
+struct LayerActivations {
+  View norm1;         // any [T, H]
+  View qkv;           // any [T, (N + 2G) D], after rotary
+  View attention;     // any [T, N D]
+  View x1;            // any [T, H]
+  View norm2;         // any [T, H]
+  View mlp_in;        // any [T, F or 2F]; absent when the activation is fused into the matmul (plain relu)
+  View mlp_act;       // any [T, F]
+  View mean1, rstd1, mean2, rstd2;  // fp32 [T]
+  View lse;           // fp32 [T, N]
+
+  static int64_t bytes(const LayerSpec& spec, DType dtype, int64_t tokens);
+  static LayerActivations carve(const LayerSpec& spec, DType dtype, int64_t tokens, void* base);
+};
+
+// Rows of one call. Training and prefill: `starts` cuts T tokens into sequences. Decode: one new token per sequence,
+// with block_table and lengths. `slots` (with keys and values) says where new keys and values go.
+struct LayerRows {
+  View positions;               // int32 [T]
+  View starts{};                // int32 [B + 1]
+  View block_table{}, lengths{};  // int32 [B, max_blocks], [B]
+  View slots{};                 // int32 [T]
+  View keys{}, values{};        // any [pages, page_size, G, D]
+  View rotary_table{};          // fp32 [P, R/2, 2]
+  bool decoding() const { return bool(block_table); }
+};
+
+// y[T, H] = layer(x[T, H]); `a` receives the activations.
+void layer_forward(const Kernels& k, Exec& ex, const LayerSpec& spec, const LayerLayout& layout, const View& params,
+                   const View& x, const LayerRows& rows, const LayerActivations& a, const View& y);
+
+// dx[T, H] from dy[T, H]; adds to `grads` (fp32 [size]) unless absent (frozen layer).
+void layer_backward(const Kernels& k, Exec& ex, const LayerSpec& spec, const LayerLayout& layout, const View& params,
+                    const View& grads, const View& x, const LayerRows& rows, const LayerActivations& a, const View& dy,
+                    const View& dx);
+
+}  // namespace threefold

@@ -1,0 +1,42 @@
+// A caching allocator that counts every byte by category, with peaks.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <vector>
+
+namespace threefold {
+
+enum class Category : uint8_t { parameters, gradients, optimizer, activations, kv_cache, workspace, host };
+constexpr int kCategories = 7;
+// The names users see, in the order of the enum.
+inline constexpr const char* kCategoryNames[kCategories] = {"parameters", "gradients", "optimizer", "activations",
+                                                            "kvCache", "workspace", "host"};
+
+class Allocator {
+ public:
+  struct Stats {
+    std::array<int64_t, kCategories> bytes{}, peak{};
+    int64_t total = 0, total_peak = 0;  // bytes in use over all categories
+    int64_t cached = 0;                 // bytes held for reuse, not in use
+    int64_t blocks = 0;                 // live allocations
+  };
+
+  ~Allocator();
+  // 64-byte aligned; contents undefined. Sizes are counted as asked for, not as rounded.
+  void* allocate(int64_t bytes, Category category);
+  void release(void* data, int64_t bytes, Category category);
+  Stats stats() const;
+  void reset_peaks();
+  void empty_cache();
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<int64_t, std::vector<void*>> free_;  // by rounded size
+  Stats stats_;
+};
+
+}  // namespace threefold

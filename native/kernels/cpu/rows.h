@@ -1,0 +1,29 @@
+// Reading and writing rows of any storage dtype as fp32: kernels compute in fp32 and touch storage through these.
+#pragma once
+
+#include <cstring>
+
+#include "kernels/cpu/isa.h"
+
+namespace threefold::cpu {
+
+// n fp32 values at element `offset` of v: a direct pointer when v is fp32, otherwise widened into `scratch`.
+inline const float* load(const View& v, int64_t offset, int64_t n, float* scratch) {
+  if (v.dtype == DType::f32) return v.f32() + offset;
+  isa().widen_bf16(v.as<bf16>() + offset, scratch, n);
+  return scratch;
+}
+
+// Where to compute n values that `store` will put at element `offset` of v: in place when v is fp32.
+inline float* target(const View& v, int64_t offset, float* scratch) {
+  return v.dtype == DType::f32 ? v.f32() + offset : scratch;
+}
+
+inline void store(const View& v, int64_t offset, const float* x, int64_t n) {
+  if (v.dtype == DType::bf16)
+    isa().narrow_bf16(x, v.as<bf16>() + offset, n);
+  else if (x != v.f32() + offset)
+    std::memcpy(v.f32() + offset, x, n * sizeof(float));
+}
+
+}  // namespace threefold::cpu
