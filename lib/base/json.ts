@@ -39,20 +39,16 @@ export function findJsonError(text: string): JsonErrorPlace | null {
     offset = pattern.lastIndex;
     return true;
   };
-  const afterValue = (): boolean => {
-    expecting = 'commaOrEnd';
-    return open.length === 0;
-  };
   for (;;) {
     take(whitespace);
     const character = text[offset];
-    let done = false;
+    let valueEnded = false;
     if ((expecting === 'value' || expecting === 'valueOrEnd') && (character === '{' || character === '[')) {
       open.push(character);
       expecting = character === '{' ? 'keyOrEnd' : 'valueOrEnd';
       offset++;
     } else if ((expecting === 'value' || expecting === 'valueOrEnd') && (take(scalar) || take(string))) {
-      done = afterValue();
+      valueEnded = true;
     } else if ((expecting === 'key' || expecting === 'keyOrEnd') && take(string)) {
       expecting = 'colon';
     } else if (expecting === 'colon' && character === ':') {
@@ -64,11 +60,13 @@ export function findJsonError(text: string): JsonErrorPlace | null {
     } else if (closes(expecting, character, open.at(-1))) {
       open.pop();
       offset++;
-      done = afterValue();
+      valueEnded = true;
     } else {
       return place(text, offset, wording[expecting]);
     }
-    if (done) {
+    if (!valueEnded) continue;
+    expecting = 'commaOrEnd';
+    if (open.length === 0) {
       take(whitespace);
       return offset === text.length ? null : place(text, offset, 'nothing after the value');
     }

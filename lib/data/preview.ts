@@ -1,5 +1,4 @@
 /** One row as text, with what counts in the loss, for `--dry-run`. */
-import { styleText } from 'node:util';
 import type { PairRow, PromptRow, TokenRow } from './records.js';
 import type { Tokenizer } from './tokenizer.js';
 
@@ -12,6 +11,8 @@ export interface PreviewOptions {
 
 const open = '⟦';
 const close = '⟧';
+const green = '\u001b[32m';
+const plain = '\u001b[39m';
 
 function runText(ids: Int32Array, tokenizer: Tokenizer | null): string {
   if (tokenizer === null) return Array.from(ids).join(' ');
@@ -25,8 +26,7 @@ function markedText({ ids, counted }: TokenRow, { tokenizer, color }: PreviewOpt
     while (end < ids.length && counted[end] === counted[start]) end++;
     const text = runText(ids.subarray(start, end), tokenizer);
     if (counted[start] === 0) runs.push(text);
-    // styleText would look at the terminal itself in newer versions of Node; the caller has decided already.
-    else runs.push(color ? styleText('green', text, { validateStream: false }) : `${open}${text}${close}`);
+    else runs.push(color ? `${green}${text}${plain}` : `${open}${text}${close}`);
   }
   return runs.join(tokenizer === null ? ' ' : '');
 }

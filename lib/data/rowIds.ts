@@ -53,7 +53,7 @@ export class RowEncoder {
         return this.#promptAndAnswer(row, prompt, answer);
       }
       case 'text':
-        return [{ ids: this.#withEos(this.#need(row).encodePrompt(row.text)), counted: true }];
+        return [{ ids: this.#ended(row, this.#need(row).encodePrompt(row.text)), counted: true }];
       case 'messages':
         return this.#conversation(row, row.messages);
       case 'ids':
@@ -65,10 +65,10 @@ export class RowEncoder {
 
   /** All ids of a row, where prompt and answer make no difference (pretraining). */
   whole(row: RawRow): IdSegment[] {
-    if (row.kind === 'prompt') return [{ ids: this.#withEos(this.#need(row).encodePrompt(row.prompt)), counted: true }];
+    if (row.kind === 'prompt') return [{ ids: this.#ended(row, this.#need(row).encodePrompt(row.prompt)), counted: true }];
     if (row.kind === 'messages') {
       const text = renderMessages(row.messages, this.#style, { generationPrompt: false });
-      return [{ ids: this.#withEos(this.#need(row).encodePrompt(text)), counted: true }];
+      return [{ ids: this.#ended(row, this.#need(row).encodePrompt(text)), counted: true }];
     }
     return this.segments(row);
   }
@@ -148,7 +148,11 @@ export class RowEncoder {
 
   /** Answer ids: no special ones in front (they continue the prompt's ids), one end token behind. */
   #answer(row: RawRow, text: string): Int32Array {
-    return this.#withEos(this.#plain(row, text));
+    return this.#ended(row, this.#need(row).encode(text, { special: false }));
+  }
+
+  #ended(row: RawRow, ids: Int32Array): Int32Array {
+    return this.checkedIds(row, this.#withEos(ids));
   }
 
   /**

@@ -144,8 +144,8 @@ function vocabularySize(json: Readonly<Record<string, unknown>>): number {
 
 /** Finds what the tokenizer adds before and after a text by comparing one text with and without. */
 function surroundings(library: Library): [Int32Array, Int32Array] {
-  const plain = library.encode('a', { add_special_tokens: false }).ids;
-  const whole = library.encode('a', { add_special_tokens: true }).ids;
+  const plain: number[] = library.encode('a', { add_special_tokens: false }).ids;
+  const whole: number[] = library.encode('a', { add_special_tokens: true }).ids;
   for (let start = 0; start + plain.length <= whole.length; start++) {
     if (plain.length > 0 && plain.every((id, index) => whole[start + index] === id)) {
       return [Int32Array.from(whole.slice(0, start)), Int32Array.from(whole.slice(start + plain.length))];

@@ -1,0 +1,73 @@
+// The two steps between the qkv projection and attention: turning queries and keys by their position, and putting keys
+// and values into the cache.
+#include "kernels/cpu/attention.h"
+
+namespace threefold::cpu {
+
+void rotary(Exec& ex, const Rotary& a) {
+  const char* where = "rotary";
+  const AttentionShape& s = a.shape;
+  expect_qkv(where, "qkv", s, a.qkv);
+  int64_t tokens = a.qkv.dim(0), d = s.head_dim, heads = s.heads + s.kv_heads;  // queries and keys lie side by side
+  expect(where, "positions", a.positions, DType::i32, {tokens});
+  if (a.table.shape.rank != 3 || 2 * a.table.dim(1) > d)
+    fail(where, "table of [P, R/2, 2] with R at most " + std::to_string(d), a.table.shape.text(),
+         "the rotary table of this model");
+  int64_t positions = a.table.dim(0), half = a.table.dim(1);
+  expect(where, "table", a.table, DType::f32, {positions, half, 2});
+  for (int64_t t = 0; t < tokens; ++t)
+    if (int32_t p = a.positions.i32()[t]; p < 0 || p >= positions)
+      fail(where, "positions of 0 to " + std::to_string(positions - 1), std::to_string(p),
+           "a shorter sequence, or a model with a longer context");
+
+  ex.pool.parallel_blocks(tokens, 16, [&](int64_t begin, int64_t end) {
+    Scratch<float> memory(ex, 2 * half + heads * d);
+    float *cosine = memory.data(), *sine = cosine + half, *wide = sine + half;
+    for (int64_t t = begin; t < end; ++t) {
+      const float* angles = a.table.f32() + a.positions.i32()[t] * half * 2;
+      for (int64_t i = 0; i < half; ++i) {
+        cosine[i] = angles[2 * i];
+        sine[i] = a.inverse ? -angles[2 * i + 1] : angles[2 * i + 1];
+      }
+      float* x = target(a.qkv, t * s.row(), wide);  // [N + G, D]
+      load(a.qkv, t * s.row(), heads * d, wide);
+      for (int64_t h = 0; h < heads; ++h) {
+        float *lo = x + h * d, *hi = lo + half;
+        for (int64_t i = 0; i < half; ++i) {
+          float u = lo[i], v = hi[i];
+          lo[i] = u * cosine[i] - v * sine[i];
+          hi[i] = v * cosine[i] + u * sine[i];
+        }
+      }
+      store(a.qkv, t * s.row(), x, heads * d);
+    }
+  });
+}
+
+void kv_append(Exec& ex, const KvAppend& a) {
+  const char* where = "kv_append";
+  const AttentionShape& s = a.shape;
+  expect_qkv(where, "qkv", s, a.qkv);
+  int64_t tokens = a.qkv.dim(0);
+  if (a.keys.shape.rank != 4)
+    fail(where, "keys of [pages, page_size, G, D]", a.keys.shape.text(), "the cache made for this model");
+  int64_t slots = a.keys.dim(0) * a.keys.dim(1);
+  expect(where, "keys", a.keys, a.qkv.dtype, {a.keys.dim(0), a.keys.dim(1), s.kv_heads, s.head_dim});
+  expect(where, "values", a.values, a.qkv.dtype, a.keys.shape);
+  expect(where, "slots", a.slots, DType::i32, {tokens});
+  for (int64_t t = 0; t < tokens; ++t)
+    if (int32_t slot = a.slots.i32()[t]; slot < 0 || slot >= slots)
+      fail(where, "slots of 0 to " + std::to_string(slots - 1), std::to_string(slot), "a larger cache");
+
+  int64_t size = size_of(a.qkv.dtype), bytes = s.kv_heads * s.head_dim * size, queries = s.heads * s.head_dim * size;
+  ex.pool.parallel_blocks(tokens, 64, [&](int64_t begin, int64_t end) {
+    for (int64_t t = begin; t < end; ++t) {
+      const char* row = a.qkv.as<char>() + t * s.row() * size + queries;
+      int64_t place = int64_t(a.slots.i32()[t]) * bytes;
+      std::memcpy(a.keys.as<char>() + place, row, bytes);
+      std::memcpy(a.values.as<char>() + place, row + bytes, bytes);
+    }
+  });
+}
+
+}  // namespace threefold::cpu
