@@ -5,7 +5,7 @@
     "type": "none",
     "actions": [{
       "action_name": "cmake",
-      "inputs": ["CMakeLists.txt"],
+      "inputs": ["CMakeLists.txt", "package.json"],
       "outputs": ["build/Release/threefold.node"],
       "action": ["node", "scripts/install.mjs"]
     }]

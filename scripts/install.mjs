@@ -1,30 +1,36 @@
 // Builds the addon with cmake-js into build/Release/threefold.node. A rerun with nothing changed does nothing.
-import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 
-import { contentHash, jobs, locked, root, run, toolchain } from './native.mjs'
+import { addon, addonStamp, compiler, contentHash, dropForeignCache, jobs, locked, requireTools, root, run, stop } from './native.mjs'
 
-const output = join(root, 'build', 'Release', 'threefold.node')
-const stampFile = join(root, 'build', 'Release', 'threefold.json')
+const folder = 'build-cmake'  // not build/, which `node-gyp rebuild` removes
 
-await locked(() => {
-  const hash = contentHash(['native', 'CMakeLists.txt', 'scripts/install.mjs'], `${process.platform} ${process.arch} ${process.env.CXX ?? ''}`)
-  if (existsSync(output) && existsSync(stampFile) && JSON.parse(readFileSync(stampFile, 'utf8')).hash === hash) {
-    console.log('threefold: addon is up to date')
+await locked('addon', () => {
+  const hash = contentHash(['native', 'CMakeLists.txt', 'scripts/install.mjs'], `${process.platform} ${process.arch}`)
+  const madeWith = compiler()
+  const stamp = existsSync(addon) && existsSync(addonStamp) ? JSON.parse(readFileSync(addonStamp, 'utf8')) : {}
+  // A compiler that has gone away since is no reason to build again.
+  if (stamp.hash === hash && (!madeWith || stamp.compiler === madeWith)) {
+    console.log('threefold: addon up to date')
     return
   }
-  toolchain()
+  requireTools()
+  if (stamp.compiler !== madeWith) rmSync(join(root, folder), { recursive: true, force: true })
+  dropForeignCache(folder)
   const started = Date.now()
+  // configure + build: `cmake-js compile` would wipe everything and print every error twice.
   const cmakeJs = join(dirname(createRequire(import.meta.url).resolve('cmake-js/package.json')), 'bin', 'cmake-js')
-  const folder = ['--out', 'build-cmake', '--config', 'Release']
-  run(process.execPath, [cmakeJs, 'configure', ...folder])
-  run(process.execPath, [cmakeJs, 'build', ...folder, '--target', 'threefold', '--parallel', jobs()])
-  mkdirSync(dirname(output), { recursive: true })
-  const built = [join('build-cmake', 'threefold.node'), join('build-cmake', 'Release', 'threefold.node')].map((p) => join(root, p)).find(existsSync)
-  copyFileSync(built, `${output}.new`)  // a running process keeps its old file
-  renameSync(`${output}.new`, output)
-  const seconds = Math.round((Date.now() - started) / 1000)
-  writeFileSync(stampFile, JSON.stringify({ hash, seconds }))
-  console.log(`threefold: addon built in ${seconds} s`)
+  const options = ['--out', folder, '--config', 'Release']
+  run(process.execPath, [cmakeJs, 'configure', ...options])
+  run(process.execPath, [cmakeJs, 'build', ...options, '--target', 'threefold', '--parallel', jobs()])
+  const built = ['threefold.node', 'Release/threefold.node'].map((name) => join(root, folder, name)).find(existsSync)
+  if (!built) stop('build', `threefold.node in ${folder}`, 'none', `removing ${folder} and running again`)
+  mkdirSync(dirname(addon), { recursive: true })
+  copyFileSync(built, `${addon}.new`)
+  renameSync(`${addon}.new`, addon)  // a running process keeps its old file
+  const seconds = (Date.now() - started) / 1000
+  writeFileSync(addonStamp, JSON.stringify({ hash, compiler: madeWith, unreported: seconds }))
+  console.log(`threefold: addon built in ${seconds.toFixed(1)} s`)
 })

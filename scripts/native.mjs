@@ -1,17 +1,21 @@
 // Building native code: what install, test and bench share.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, openSync, closeSync, readFileSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 
+/** The addon and the note beside it that says from what it was built. */
+export const addon = join(root, 'build', 'Release', 'threefold.node')
+export const addonStamp = join(root, 'build', 'Release', 'threefold.json')
+
 const INSTALL = {
-  'a C++ compiler': 'apt-get install g++ (Debian, Ubuntu), dnf install gcc-c++ (Fedora), xcode-select --install (macOS)',
-  CMake: 'apt-get install cmake (Debian, Ubuntu), dnf install cmake (Fedora), brew install cmake (macOS)',
-  make: 'apt-get install make (Debian, Ubuntu), dnf install make (Fedora), xcode-select --install (macOS)',
+  'a C++ compiler': '`apt-get install g++` (Debian, Ubuntu), `dnf install gcc-c++` (Fedora) or `xcode-select --install` (macOS)',
+  'CMake 3.18 or newer': '`apt-get install cmake` (Debian, Ubuntu), `dnf install cmake` (Fedora) or `brew install cmake` (macOS)',
+  'make or ninja': '`apt-get install make` (Debian, Ubuntu), `dnf install make` (Fedora) or `xcode-select --install` (macOS)',
 }
 
 /** Prints one error in the house's shape and ends the script. */
@@ -20,41 +24,69 @@ export function stop(where, expected, received, cure) {
   process.exit(1)
 }
 
-const answers = (command) => spawnSync(command, ['--version'], { stdio: 'ignore' }).status === 0
+/** The first line of `command --version`, or nothing where there is no such command. */
+function version(command) {
+  const done = spawnSync(command, ['--version'], { encoding: 'utf8' })
+  return done.status === 0 ? `${command}: ${done.stdout.split('\n')[0]}` : undefined
+}
 
-/** The compiler's command, after checking that everything a build needs is there. */
-export function toolchain() {
-  const compiler = [process.env.CXX, 'c++', 'g++', 'clang++'].filter(Boolean).find(answers)
+/** The C++ compiler CMake will take, with its version; nothing where there is none. */
+export function compiler() {
+  for (const command of process.env.CXX ? [process.env.CXX] : ['c++', 'g++', 'clang++']) {
+    const found = version(command)
+    if (found) return found
+  }
+}
+
+/** Stops with one message where the build lacks something. */
+export function requireTools() {
   const need = (what, found) => found || stop('build', what, 'none on the PATH', INSTALL[what])
-  need('a C++ compiler', compiler)
-  need('CMake', answers('cmake'))
-  need('make', answers('ninja') || answers('make'))
-  return compiler
+  need('a C++ compiler', compiler())
+  const cmake = need('CMake 3.18 or newer', version('cmake'))
+  const [, major, minor] = /(\d+)\.(\d+)/.exec(cmake) ?? [, 0, 0]
+  if (Number(major) === 3 && Number(minor) < 18) stop('build', 'CMake 3.18 or newer', `${major}.${minor}`, INSTALL['CMake 3.18 or newer'])
+  need('make or ninja', version('ninja') ?? version('make'))
 }
 
 /** Runs a command; its output is shown only when it fails (or with THREEFOLD_VERBOSE=1). */
-export function run(command, args, options = {}) {
+export function run(command, args, where = 'build') {
   const verbose = process.env.THREEFOLD_VERBOSE === '1'
-  const done = spawnSync(command, args, { cwd: root, stdio: verbose ? 'inherit' : 'pipe', encoding: 'utf8', maxBuffer: 1 << 28, ...options })
+  const done = spawnSync(command, args, { cwd: root, stdio: ['ignore', verbose ? 'inherit' : 'pipe', verbose ? 'inherit' : 'pipe'], encoding: 'utf8', maxBuffer: 1 << 28 })
   if (done.status !== 0) {
     process.stderr.write((done.stdout ?? '') + (done.stderr ?? ''))
-    stop('build', `\`${command} ${args.join(' ')}\` to succeed`, done.error?.message ?? `exit status ${done.status}`, 'mending the first error above')
+    const short = [command, ...args].map((a) => a.replace(root, '.')).join(' ')
+    stop(where, `\`${short}\` to succeed`, done.error?.message ?? (done.signal ? `signal ${done.signal}` : `exit status ${done.status}`), 'mending the first error printed above')
   }
-  return done
+  return done.stdout ?? ''
 }
 
-export const jobs = () => String(Math.max(1, availableParallelism()))
+export const jobs = () => process.env.THREEFOLD_JOBS ?? String(availableParallelism())
 
-/** Configures and builds one CMake target outside the addon; returns the path of the binary. */
-export function buildTarget(target, folder, definitions = []) {
-  toolchain()
-  const generator = answers('ninja') ? ['-G', 'Ninja'] : []
-  run('cmake', ['-S', '.', '-B', folder, ...(existsSync(join(root, folder, 'CMakeCache.txt')) ? [] : generator), '-DTHREEFOLD_ADDON=OFF', ...definitions])
-  run('cmake', ['--build', folder, '--target', target, '--parallel', jobs()])
-  return join(root, folder, target)
+/** The generator cmake-js takes as well. */
+const generator = () => (version('ninja') ? 'Ninja' : 'Unix Makefiles')
+
+/** Removes a CMake folder that CMake would refuse: made in another place (a moved checkout) or with another generator. */
+export function dropForeignCache(folder) {
+  const cache = join(root, folder, 'CMakeCache.txt')
+  if (!existsSync(cache)) return
+  const text = readFileSync(cache, 'utf8')
+  const entry = (name) => new RegExp(`^${name}:INTERNAL=(.*)$`, 'm').exec(text)?.[1]
+  if (entry('CMAKE_HOME_DIRECTORY') === root && entry('CMAKE_GENERATOR') === generator()) return
+  rmSync(join(root, folder), { recursive: true, force: true })
 }
 
-function filesUnder(folder) {
+/** Configures and builds one CMake target that needs no Node; returns the path of the binary. */
+export async function buildTarget(target, folder, definitions = []) {
+  requireTools()
+  return locked(folder, () => {
+    dropForeignCache(folder)
+    run('cmake', ['-S', root, '-B', folder, '-G', generator(), '-DTHREEFOLD_ADDON=OFF', ...definitions])
+    run('cmake', ['--build', folder, '--target', target, '--parallel', jobs()])
+    return join(root, folder, target)
+  })
+}
+
+export function filesUnder(folder) {
   if (!existsSync(folder)) return []
   return readdirSync(folder, { withFileTypes: true })
     .flatMap((e) => (e.isDirectory() ? filesUnder(join(folder, e.name)) : [join(folder, e.name)]))
@@ -66,24 +98,40 @@ export function contentHash(paths, extra = '') {
   const hash = createHash('sha256').update(extra)
   for (const path of paths.map((p) => join(root, p))) {
     const files = existsSync(path) && statSync(path).isDirectory() ? filesUnder(path) : [path]
-    for (const file of files) if (existsSync(file)) hash.update(file.slice(root.length)).update(readFileSync(file))
+    for (const file of files) if (existsSync(file)) hash.update(`\0${file.slice(root.length)}\0`).update(readFileSync(file))
   }
   return hash.digest('hex')
 }
 
-/** Runs `body` while no other process builds in this checkout. */
-export async function locked(body) {
-  mkdirSync(join(root, 'build'), { recursive: true })
-  const path = join(root, 'build', '.lock')
-  for (let waited = 0; ; waited++) {
+/** True while the process that wrote a lock file may still run. */
+function held(path) {
+  try {
+    const pid = Number(readFileSync(path, 'utf8'))
+    if (!pid) return Date.now() - statSync(path).mtimeMs < 5000  // its owner has not written its number yet
+    process.kill(pid, 0)
+    return true
+  } catch (error) {
+    return error.code === 'EPERM'
+  }
+}
+
+/** Runs `body` while no other process does the same `work` in this checkout. A lock of a dead process is taken over. */
+export async function locked(work, body) {
+  const folder = join(root, 'build-lock')  // not in build/, which `node-gyp rebuild` removes
+  mkdirSync(folder, { recursive: true })
+  const path = join(folder, work)
+  for (let waited = false; ; waited = true) {
     try {
-      closeSync(openSync(path, 'wx'))
+      writeFileSync(path, String(process.pid), { flag: 'wx' })
       break
-    } catch {
-      const age = existsSync(path) ? Date.now() - statSync(path).mtimeMs : 0
-      if (age > 15 * 60e3) rmSync(path, { force: true })
-      if (waited === 0) console.error('waiting for another build in this checkout')
-      await new Promise((r) => setTimeout(r, 500))
+    } catch (error) {
+      if (error.code !== 'EEXIST') throw error
+      if (!held(path)) {
+        rmSync(path, { force: true })
+        continue
+      }
+      if (!waited) console.error(`threefold: waiting for another process that builds ${work} in this checkout`)
+      await new Promise((resolve) => setTimeout(resolve, 200))
     }
   }
   const release = () => rmSync(path, { force: true })
@@ -92,5 +140,6 @@ export async function locked(body) {
     return await body()
   } finally {
     release()
+    process.off('exit', release)
   }
 }

@@ -50,7 +50,7 @@ export function asThreefoldError(error: unknown, where: string): ThreefoldError 
   const { where: w, expected, received, cure } = (error ?? {}) as Parts
   if (typeof w === 'string' && typeof expected === 'string' && typeof received === 'string' && typeof cure === 'string')
     return new ThreefoldError(w, expected, received, cure, { cause: error })
-  const e = error instanceof Error ? (error as NodeJS.ErrnoException) : new Error(String(error))
+  const e: NodeJS.ErrnoException = error instanceof Error ? error : new Error(String(error))
   const cures: Record<string, string> = {
     ENOENT: 'checking the path',
     EACCES: 'a path you may read and write',

@@ -4,12 +4,11 @@
  */
 
 /** What a scanner at a position may still see. */
-type Expecting = 'value' | 'valueOrEnd' | 'key' | 'keyOrEnd' | 'colon' | 'commaOrEnd';
+type Expecting = 'value' | 'valueOrEnd' | 'key' | 'keyOrEnd' | 'colon' | 'commaOrEnd'
 
-const whitespace = /[ \t\n\r]*/y;
-const scalar = /(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.+-])/y;
-// eslint-disable-next-line no-control-regex -- JSON forbids raw control characters inside a string
-const string = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y;
+const whitespace = /[ \t\n\r]*/y
+const scalar = /(?:true|false|null|-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)(?![\w.+-])/y
+const string = /"(?:[^"\\\u0000-\u001f]|\\(?:["\\/bfnrt]|u[0-9a-fA-F]{4}))*"/y
 
 const wording: Record<Expecting, string> = {
   value: 'a value',
@@ -18,89 +17,89 @@ const wording: Record<Expecting, string> = {
   keyOrEnd: 'a field name in double quotes or "}"',
   colon: '":"',
   commaOrEnd: '"," or the closing bracket',
-};
+}
 
 /** Where JSON text stops being JSON: offset in characters, 1-based line and column, and what should stand there. */
 export interface JsonErrorPlace {
-  readonly offset: number;
-  readonly line: number;
-  readonly column: number;
-  readonly expected: string;
+  readonly offset: number
+  readonly line: number
+  readonly column: number
+  readonly expected: string
 }
 
 /** The place of the first syntax error, or null when the text is well-formed JSON. */
 export function findJsonError(text: string): JsonErrorPlace | null {
-  const open: ('{' | '[')[] = [];
-  let expecting: Expecting = 'value';
-  let offset = 0;
+  const open: ('{' | '[')[] = []
+  let expecting: Expecting = 'value'
+  let offset = 0
   const take = (pattern: RegExp): boolean => {
-    pattern.lastIndex = offset;
-    if (!pattern.test(text)) return false;
-    offset = pattern.lastIndex;
-    return true;
-  };
+    pattern.lastIndex = offset
+    if (!pattern.test(text)) return false
+    offset = pattern.lastIndex
+    return true
+  }
   for (;;) {
-    take(whitespace);
-    const character = text[offset];
-    let valueEnded = false;
+    take(whitespace)
+    const character = text[offset]
+    let valueEnded = false
     if ((expecting === 'value' || expecting === 'valueOrEnd') && (character === '{' || character === '[')) {
-      open.push(character);
-      expecting = character === '{' ? 'keyOrEnd' : 'valueOrEnd';
-      offset++;
+      open.push(character)
+      expecting = character === '{' ? 'keyOrEnd' : 'valueOrEnd'
+      offset++
     } else if ((expecting === 'value' || expecting === 'valueOrEnd') && (take(scalar) || take(string))) {
-      valueEnded = true;
+      valueEnded = true
     } else if ((expecting === 'key' || expecting === 'keyOrEnd') && take(string)) {
-      expecting = 'colon';
+      expecting = 'colon'
     } else if (expecting === 'colon' && character === ':') {
-      expecting = 'value';
-      offset++;
+      expecting = 'value'
+      offset++
     } else if (expecting === 'commaOrEnd' && character === ',') {
-      expecting = open.at(-1) === '{' ? 'key' : 'value';
-      offset++;
+      expecting = open.at(-1) === '{' ? 'key' : 'value'
+      offset++
     } else if (closes(expecting, character, open.at(-1))) {
-      open.pop();
-      offset++;
-      valueEnded = true;
+      open.pop()
+      offset++
+      valueEnded = true
     } else {
-      return place(text, offset, wording[expecting]);
+      return place(text, offset, wording[expecting])
     }
-    if (!valueEnded) continue;
-    expecting = 'commaOrEnd';
+    if (!valueEnded) continue
+    expecting = 'commaOrEnd'
     if (open.length === 0) {
-      take(whitespace);
-      return offset === text.length ? null : place(text, offset, 'nothing after the value');
+      take(whitespace)
+      return offset === text.length ? null : place(text, offset, 'nothing after the value')
     }
   }
 }
 
 function closes(expecting: Expecting, character: string | undefined, opener: '{' | '[' | undefined): boolean {
-  if (character === '}') return opener === '{' && (expecting === 'keyOrEnd' || expecting === 'commaOrEnd');
-  if (character === ']') return opener === '[' && (expecting === 'valueOrEnd' || expecting === 'commaOrEnd');
-  return false;
+  if (character === '}') return opener === '{' && (expecting === 'keyOrEnd' || expecting === 'commaOrEnd')
+  if (character === ']') return opener === '[' && (expecting === 'valueOrEnd' || expecting === 'commaOrEnd')
+  return false
 }
 
 function place(text: string, offset: number, expected: string): JsonErrorPlace {
-  const before = text.slice(0, offset);
-  const line = before.split('\n').length;
-  return { offset, line, column: offset - (before.lastIndexOf('\n') + 1) + 1, expected };
+  const before = text.slice(0, offset)
+  const line = before.split('\n').length
+  return { offset, line, column: offset - (before.lastIndexOf('\n') + 1) + 1, expected }
 }
 
 /** A few characters of the text from an offset on, for an error message; "the end of the text" where nothing is left. */
 export function excerpt(text: string, offset: number): string {
-  if (offset >= text.length) return 'the end of the text';
-  const piece = text.slice(offset, offset + 24);
-  return JSON.stringify(piece) + (offset + 24 < text.length ? '...' : '');
+  if (offset >= text.length) return 'the end of the text'
+  const piece = text.slice(offset, offset + 24)
+  return JSON.stringify(piece) + (offset + 24 < text.length ? '...' : '')
 }
 
 /** "a string", "an array", "null": the kind of a parsed JSON value, with its article, for error messages. */
 export function kindOf(value: unknown): string {
-  if (value === undefined) return 'nothing';
-  if (value === null) return 'null';
-  if (Array.isArray(value)) return 'an array';
-  return typeof value === 'object' ? 'an object' : `a ${typeof value}`;
+  if (value === undefined) return 'nothing'
+  if (value === null) return 'null'
+  if (Array.isArray(value)) return 'an array'
+  return typeof value === 'object' ? 'an object' : `a ${typeof value}`
 }
 
 /** True for a parsed JSON object (neither null nor an array). */
 export function isJsonObject(value: unknown): value is Record<string, unknown> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value);
+  return typeof value === 'object' && value !== null && !Array.isArray(value)
 }

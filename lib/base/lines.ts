@@ -1,40 +1,40 @@
 /** Streams the lines of a text file, plain or gzip, without ever holding the whole file. */
-import { isUtf8 } from 'node:buffer';
-import { createReadStream } from 'node:fs';
-import type { Readable } from 'node:stream';
-import { pipeline } from 'node:stream';
-import { createGunzip } from 'node:zlib';
-import { fail } from './errors.js';
-import { errorCode, failOnFile } from './files.js';
+import { isUtf8 } from 'node:buffer'
+import { createReadStream } from 'node:fs'
+import type { Readable } from 'node:stream'
+import { pipeline } from 'node:stream'
+import { createGunzip } from 'node:zlib'
+import { fail } from './errors.js'
+import { errorCode, failOnFile } from './files.js'
 
-const chunkBytes = 1 << 20;
+const chunkBytes = 1 << 20
 /** A longer line cannot become one JavaScript string with certainty (the limit of V8 is 2^29 - 24 characters). */
-const maxLineBytes = 2 ** 29 - 64;
-const newline = 0x0a;
-const carriageReturn = 0x0d;
+const maxLineBytes = 2 ** 29 - 64
+const newline = 0x0a
+const carriageReturn = 0x0d
 
 export interface TextLine {
   /** 1-based, blank lines counted. */
-  readonly line: number;
+  readonly line: number
   /** Without its line end. */
-  readonly text: string;
+  readonly text: string
 }
 
 function openBytes(file: string): Readable {
-  const raw = createReadStream(file, { highWaterMark: chunkBytes });
-  if (!file.endsWith('.gz')) return raw;
-  const unzipped = createGunzip({ chunkSize: chunkBytes });
+  const raw = createReadStream(file, { highWaterMark: chunkBytes })
+  if (!file.endsWith('.gz')) return raw
+  const unzipped = createGunzip({ chunkSize: chunkBytes })
   // The consumer meets any error of either stream through the last one.
-  return pipeline(raw, unzipped, () => undefined);
+  return pipeline(raw, unzipped, () => undefined)
 }
 
 function decodeLine(bytes: Buffer, file: string, line: number): string {
   if (!isUtf8(bytes)) {
-    fail('data', `UTF-8 text in ${file} line ${line}`, 'bytes that are not UTF-8', 'to save the file as UTF-8');
+    fail('data', `UTF-8 text in ${file} line ${line}`, 'bytes that are not UTF-8', 'to save the file as UTF-8')
   }
-  const end = bytes.at(-1) === carriageReturn ? bytes.length - 1 : bytes.length;
-  const text = bytes.toString('utf8', 0, end);
-  return line === 1 && text.startsWith('\ufeff') ? text.slice(1) : text;
+  const end = bytes.at(-1) === carriageReturn ? bytes.length - 1 : bytes.length
+  const text = bytes.toString('utf8', 0, end)
+  return line === 1 && text.startsWith('\ufeff') ? text.slice(1) : text
 }
 
 /**
@@ -42,55 +42,55 @@ function decodeLine(bytes: Buffer, file: string, line: number): string {
  * order mark are removed. Errors name the file: missing, torn gzip, a line that is not UTF-8 or too long.
  */
 export async function* readLines(file: string): AsyncGenerator<TextLine> {
-  let line = 0;
-  let pending: Buffer[] = [];
-  let pendingBytes = 0;
+  let line = 0
+  let pending: Buffer[] = []
+  let pendingBytes = 0
   const finish = (tail: Buffer): TextLine | null => {
-    line++;
-    const bytes = pending.length === 0 ? tail : Buffer.concat([...pending, tail]);
-    pending = [];
-    pendingBytes = 0;
-    const text = decodeLine(bytes, file, line);
-    return text.trim() === '' ? null : { line, text };
-  };
+    line++
+    const bytes = pending.length === 0 ? tail : Buffer.concat([...pending, tail])
+    pending = []
+    pendingBytes = 0
+    const text = decodeLine(bytes, file, line)
+    return text.trim() === '' ? null : { line, text }
+  }
   try {
     for await (const chunk of openBytes(file) as AsyncIterable<Buffer>) {
-      let start = 0;
+      let start = 0
       for (let end = chunk.indexOf(newline); end >= 0; end = chunk.indexOf(newline, start)) {
-        const found = finish(chunk.subarray(start, end));
-        start = end + 1;
-        if (found !== null) yield found;
+        const found = finish(chunk.subarray(start, end))
+        start = end + 1
+        if (found !== null) yield found
       }
-      pending.push(chunk.subarray(start));
-      pendingBytes += chunk.length - start;
+      pending.push(chunk.subarray(start))
+      pendingBytes += chunk.length - start
       if (pendingBytes > maxLineBytes) {
-        fail('data', `lines under ${maxLineBytes} bytes in ${file}`, `more in line ${line + 1}`, 'one JSON row on each line');
+        fail('data', `lines under ${maxLineBytes} bytes in ${file}`, `more in line ${line + 1}`, 'one JSON row on each line')
       }
     }
   } catch (error) {
     if (errorCode(error)?.startsWith('Z_') === true) {
-      fail('data', `a whole gzip file in ${file}`, (error as Error).message, 'to copy or download it again');
+      fail('data', `a whole gzip file in ${file}`, (error as Error).message, 'to copy or download it again')
     }
-    failOnFile(error, `to read ${file}`);
+    failOnFile(error, `to read ${file}`)
   }
   if (pendingBytes > 0) {
-    const last = finish(Buffer.alloc(0));
-    if (last !== null) yield last;
+    const last = finish(Buffer.alloc(0))
+    if (last !== null) yield last
   }
 }
 
 /** The whole text of a file, plain or gzip, for formats that cannot be cut into lines. Errors as in readLines. */
 export async function readText(file: string): Promise<string> {
-  const lines: string[] = [];
-  let next = 1;
+  const lines: string[] = []
+  let next = 1
   for await (const { line, text } of readLines(file)) {
     // Blank lines are put back so that the line numbers of a later error are right.
     while (next < line) {
-      lines.push('');
-      next++;
+      lines.push('')
+      next++
     }
-    lines.push(text);
-    next++;
+    lines.push(text)
+    next++
   }
-  return lines.join('\n');
+  return lines.join('\n')
 }

@@ -9,18 +9,34 @@ import { fail } from '../base/errors.js'
 /** The package's folder: two up from lib/binding and from dist/binding alike. */
 export const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 
-const CURES = {
-  missing: '`npm rebuild threefold` in your project (npm 12 skips install scripts of dependencies), or `node scripts/install.mjs` in a checkout',
-  broken: '`node scripts/install.mjs` to build it again on this machine',
+/** The Node-API version the addon is built for; every Node of package.json's `engines` has it. */
+const NODE_API = 8
+
+const BUILD = '`npm rebuild threefold` in your project, or `node scripts/install.mjs` in a checkout,'
+
+/** What helps, from the loader's own words. */
+function cureFor(message: string): string {
+  if (/GLIBC|CXXABI|not found \(required by/.test(message))
+    return `${BUILD} to build it against this machine's C and C++ libraries, which are older than those it was built with`
+  if (/invalid ELF header|wrong ELF class|cannot open shared object|mach-o|incompatible architecture|not a valid Win32/i.test(message))
+    return `${BUILD} to build it for this system: the file was made for another or is damaged`
+  if (/addons? (is|are|has been) disabled|no-addons/i.test(message)) return 'starting Node without --no-addons'
+  return `${BUILD} to build it again on this machine`
 }
 
-/** The addon's exports; lib/binding/native.ts gives them types. */
-export function loadAddon(): unknown {
-  const path = join(packageRoot, 'build', 'Release', 'threefold.node')
-  if (!existsSync(path)) fail('native addon', `a built addon at ${path}`, 'no such file', CURES.missing)
+/**
+ * The addon's exports; lib/binding/native.ts gives them types.
+ * Throws a ThreefoldError that names the reason: no binary, libraries of this system too old, another system's file, Node too old.
+ */
+export function loadAddon(root = packageRoot, nodeApi = Number(process.versions.napi)): unknown {
+  const path = join(root, 'build', 'Release', 'threefold.node')
+  if (nodeApi < NODE_API) fail('native addon', `Node 20.19 or newer (Node-API ${NODE_API})`, `Node ${process.versions.node} (Node-API ${nodeApi})`, 'a newer Node')
+  if (!existsSync(path))
+    fail('native addon', `a built addon at ${path}`, 'no such file', `${BUILD} to build it (npm 12, and --ignore-scripts, skip the install scripts of dependencies)`)
   try {
     return createRequire(import.meta.url)(path)
   } catch (error) {
-    return fail('native addon', `${path} to load in Node ${process.versions.node}`, (error as Error).message.split('\n')[0]!, CURES.broken)
+    const message = (error as Error).message
+    return fail('native addon', `${path} to load in Node ${process.versions.node}`, message.split('\n')[0]!, cureFor(message))
   }
 }

@@ -2,95 +2,101 @@
 
 /** Where a row was read: line of a JSONL file, or row of a JSON array; both 1-based. */
 export interface Location {
-  readonly file: string;
-  readonly line: number;
-  readonly unit: 'line' | 'row';
+  readonly file: string
+  readonly line: number
+  readonly unit: 'line' | 'row'
 }
 
 export interface Message {
-  readonly role: string;
-  readonly content: string;
+  readonly role: string
+  readonly content: string
 }
 
 /** One validated row of a dataset. Transcripts `{chosen, rejected}` are already cut into a prompt and two answers. */
 export type RawRow =
-  | { readonly kind: 'preference'; readonly prompt: string; readonly chosen: string; readonly rejected: string; readonly at: Location }
+  | {
+      readonly kind: 'preference'
+      readonly prompt: string
+      readonly chosen: string
+      readonly rejected: string
+      readonly at: Location
+    }
   | { readonly kind: 'response'; readonly prompt: string; readonly response: string; readonly at: Location }
   | { readonly kind: 'text'; readonly text: string; readonly at: Location }
   | { readonly kind: 'prompt'; readonly prompt: string; readonly at: Location }
   | { readonly kind: 'messages'; readonly messages: readonly Message[]; readonly at: Location }
   | {
-      readonly kind: 'messagePreference';
-      readonly prompt: readonly Message[];
-      readonly chosen: readonly Message[];
-      readonly rejected: readonly Message[];
-      readonly at: Location;
+      readonly kind: 'messagePreference'
+      readonly prompt: readonly Message[]
+      readonly chosen: readonly Message[]
+      readonly rejected: readonly Message[]
+      readonly at: Location
     }
   | {
-      readonly kind: 'ids';
-      readonly ids: Int32Array;
+      readonly kind: 'ids'
+      readonly ids: Int32Array
       /** Same length as ids; -100 does not count. Null: every token counts. */
-      readonly labels: Int32Array | null;
-      readonly at: Location;
-    };
+      readonly labels: Int32Array | null
+      readonly at: Location
+    }
 
 /** One sequence of n tokens. */
 export interface TokenRow {
   /** [n] */
-  readonly ids: Int32Array;
+  readonly ids: Int32Array
   /** [n] 1 where the token at t is a target that counts in the loss; counted[0] is always 0 (nothing predicts it). */
-  readonly counted: Uint8Array;
+  readonly counted: Uint8Array
 }
 
 /** Two answers to one prompt. In both, the first promptLength ids are the same and do not count. */
 export interface PairRow {
-  readonly chosen: TokenRow;
-  readonly rejected: TokenRow;
-  readonly promptLength: number;
+  readonly chosen: TokenRow
+  readonly rejected: TokenRow
+  readonly promptLength: number
 }
 
 /** One prompt to sample from. */
 export interface PromptRow {
-  readonly ids: Int32Array;
+  readonly ids: Int32Array
   /** Null where the row held ids only. */
-  readonly text: string | null;
+  readonly text: string | null
   /** Place of the row among the rows that were given. */
-  readonly index: number;
+  readonly index: number
 }
 
 /** What became of the rows of a dataset when they were tokenised: rows = kept + droppedPrompt + droppedAnswer + skipped. */
 export interface TokenReport {
-  readonly rows: number;
-  readonly kept: number;
+  readonly rows: number
+  readonly kept: number
   /** The prompt alone was longer than its limit. */
-  readonly droppedPrompt: number;
+  readonly droppedPrompt: number
   /** The prompt fits, the whole answer does not (an answer is never cut). */
-  readonly droppedAnswer: number;
+  readonly droppedAnswer: number
   /** Nothing in the row counts in the loss (an empty text, labels that are all -100). */
-  readonly skipped: number;
+  readonly skipped: number
 }
 
 /** "train.jsonl line 7" */
 export function describe(at: Location): string {
-  return `${at.file} ${at.unit} ${at.line}`;
+  return `${at.file} ${at.unit} ${at.line}`
 }
 
 /** The fields of a row as a user wrote them, for messages that say which shape was found. */
 export function shapeName(row: RawRow): string {
   switch (row.kind) {
     case 'preference':
-      return '{prompt, chosen, rejected}';
+      return '{prompt, chosen, rejected}'
     case 'response':
-      return '{prompt, response}';
+      return '{prompt, response}'
     case 'text':
-      return '{text}';
+      return '{text}'
     case 'prompt':
-      return '{prompt}';
+      return '{prompt}'
     case 'messages':
-      return '{messages}';
+      return '{messages}'
     case 'messagePreference':
-      return '{chosen, rejected} as messages';
+      return '{chosen, rejected} as messages'
     case 'ids':
-      return row.labels === null ? '{input_ids}' : '{input_ids, labels}';
+      return row.labels === null ? '{input_ids}' : '{input_ids, labels}'
   }
 }

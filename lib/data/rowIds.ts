@@ -1,96 +1,114 @@
 /** One raw row -> token ids of its parts. Here is decided which text becomes prompt and which becomes answer. */
-import { fail } from '../base/errors.js';
-import type { ChatStyle } from './chatTemplate.js';
-import { chatAnswer, chatSegments, renderMessages, transcriptStyle } from './chatTemplate.js';
-import type { Message, RawRow } from './records.js';
-import { describe, shapeName } from './records.js';
-import type { Tokenizer } from './tokenizer.js';
+import { fail } from '../base/errors.js'
+import type { ChatStyle } from './chatTemplate.js'
+import { chatAnswer, chatSegments, renderMessages, transcriptStyle } from './chatTemplate.js'
+import type { Message, RawRow } from './records.js'
+import { describe, shapeName } from './records.js'
+import type { Tokenizer } from './tokenizer.js'
 
 export interface TokenizeOptions {
   /** Null for a model folder without a tokenizer: only rows {input_ids} can be used then. */
-  readonly tokenizer: Tokenizer | null;
+  readonly tokenizer: Tokenizer | null
   /** The model's vocabulary size: every id must lie below. */
-  readonly vocabSize: number;
+  readonly vocabSize: number
   /** Put the end token after each answer or text (default true). */
-  readonly appendEos?: boolean;
+  readonly appendEos?: boolean
 }
 
 /** A stretch of ids that counts in the loss as a whole or not at all. */
 export interface IdSegment {
-  readonly ids: Int32Array;
-  readonly counted: boolean;
+  readonly ids: Int32Array
+  readonly counted: boolean
 }
 
 export interface PairIds {
-  readonly prompt: Int32Array;
-  readonly chosen: Int32Array;
-  readonly rejected: Int32Array;
+  readonly prompt: Int32Array
+  readonly chosen: Int32Array
+  readonly rejected: Int32Array
 }
 
 /** Turns the parts of a row into ids. One for each tokenising pass. */
 export class RowEncoder {
-  readonly #tokenizer: Tokenizer | null;
-  readonly #vocabSize: number;
-  readonly #appendEos: boolean;
-  readonly #style: ChatStyle;
+  readonly #tokenizer: Tokenizer | null
+  readonly #vocabSize: number
+  readonly #appendEos: boolean
+  readonly #style: ChatStyle
 
   constructor(options: TokenizeOptions) {
-    this.#tokenizer = options.tokenizer;
-    this.#vocabSize = options.vocabSize;
-    this.#appendEos = options.appendEos ?? true;
-    this.#style = options.tokenizer ?? transcriptStyle;
+    this.#tokenizer = options.tokenizer
+    this.#vocabSize = options.vocabSize
+    this.#appendEos = options.appendEos ?? true
+    this.#style = options.tokenizer ?? transcriptStyle
   }
 
   /** A row with an answer, for SFT and for pretraining: its parts in order. Preference rows give prompt and chosen. */
   segments(row: RawRow): IdSegment[] {
     switch (row.kind) {
       case 'preference':
-        return this.#promptAndAnswer(row, row.prompt, row.chosen);
+        return this.#promptAndAnswer(row, row.prompt, row.chosen)
       case 'response':
-        return this.#promptAndAnswer(row, row.prompt, row.response);
+        return this.#promptAndAnswer(row, row.prompt, row.response)
       case 'messagePreference': {
-        const { prompt, answer } = chatAnswer(row.prompt, row.chosen, this.#style);
-        return this.#promptAndAnswer(row, prompt, answer);
+        const { prompt, answer } = chatAnswer(row.prompt, row.chosen, this.#style)
+        return this.#promptAndAnswer(row, prompt, answer)
       }
       case 'text':
-        return [{ ids: this.#ended(row, this.#need(row).encodePrompt(row.text)), counted: true }];
+        return [{ ids: this.#ended(row, this.#need(row).encodePrompt(row.text)), counted: true }]
       case 'messages':
-        return this.#conversation(row, row.messages);
+        return this.#conversation(row, row.messages)
       case 'ids':
-        return idSegments(this.checkedIds(row, row.ids), row.labels);
+        return idSegments(this.checkedIds(row, row.ids), row.labels)
       case 'prompt':
-        fail('data', `a row with an answer in ${describe(row.at)}`, shapeName(row), 'rows {prompt, response}, {prompt, chosen, rejected} or {text}');
+        fail(
+          'data',
+          `a row with an answer in ${describe(row.at)}`,
+          shapeName(row),
+          'rows {prompt, response}, {prompt, chosen, rejected} or {text}',
+        )
     }
   }
 
   /** All ids of a row, where prompt and answer make no difference (pretraining). */
   whole(row: RawRow): IdSegment[] {
-    if (row.kind === 'prompt') return [{ ids: this.#ended(row, this.#need(row).encodePrompt(row.prompt)), counted: true }];
+    if (row.kind === 'prompt') return [{ ids: this.#ended(row, this.#need(row).encodePrompt(row.prompt)), counted: true }]
     if (row.kind === 'messages') {
-      const text = renderMessages(row.messages, this.#style, { generationPrompt: false });
-      return [{ ids: this.#ended(row, this.#need(row).encodePrompt(text)), counted: true }];
+      const text = renderMessages(row.messages, this.#style, { generationPrompt: false })
+      return [{ ids: this.#ended(row, this.#need(row).encodePrompt(text)), counted: true }]
     }
-    return this.segments(row);
+    return this.segments(row)
   }
 
   /** A preference row: one prompt, two answers, each with its end token. */
   pair(row: RawRow): PairIds {
     if (row.kind === 'preference') {
-      return { prompt: this.#prompt(row, row.prompt), chosen: this.#answer(row, row.chosen), rejected: this.#answer(row, row.rejected) };
+      return {
+        prompt: this.#prompt(row, row.prompt),
+        chosen: this.#answer(row, row.chosen),
+        rejected: this.#answer(row, row.rejected),
+      }
     }
     if (row.kind === 'messagePreference') {
-      const chosen = chatAnswer(row.prompt, row.chosen, this.#style);
-      const rejected = chatAnswer(row.prompt, row.rejected, this.#style);
-      return { prompt: this.#prompt(row, chosen.prompt), chosen: this.#answer(row, chosen.answer), rejected: this.#answer(row, rejected.answer) };
+      const chosen = chatAnswer(row.prompt, row.chosen, this.#style)
+      const rejected = chatAnswer(row.prompt, row.rejected, this.#style)
+      return {
+        prompt: this.#prompt(row, chosen.prompt),
+        chosen: this.#answer(row, chosen.answer),
+        rejected: this.#answer(row, rejected.answer),
+      }
     }
-    fail('data', `a row with two answers in ${describe(row.at)}`, shapeName(row), 'rows {prompt, chosen, rejected} or {chosen, rejected}');
+    fail(
+      'data',
+      `a row with two answers in ${describe(row.at)}`,
+      shapeName(row),
+      'rows {prompt, chosen, rejected} or {chosen, rejected}',
+    )
   }
 
   /** What stands before the answer of a row, to sample from; text is null for rows {input_ids}. */
   promptOnly(row: RawRow): { ids: Int32Array; text: string | null } {
-    if (row.kind === 'ids') return { ids: this.checkedIds(row, row.ids), text: null };
-    const text = this.#promptText(row);
-    return { ids: this.#prompt(row, text), text };
+    if (row.kind === 'ids') return { ids: this.checkedIds(row, row.ids), text: null }
+    const text = this.#promptText(row)
+    return { ids: this.#prompt(row, text), text }
   }
 
   #promptText(row: Exclude<RawRow, { kind: 'ids' }>): string {
@@ -98,15 +116,15 @@ export class RowEncoder {
       case 'preference':
       case 'response':
       case 'prompt':
-        return row.prompt;
+        return row.prompt
       case 'messagePreference':
-        return renderMessages(row.prompt, this.#style, { generationPrompt: true });
+        return renderMessages(row.prompt, this.#style, { generationPrompt: true })
       case 'messages': {
-        const answered = row.messages.at(-1)?.role === 'assistant';
-        return renderMessages(answered ? row.messages.slice(0, -1) : row.messages, this.#style, { generationPrompt: true });
+        const answered = row.messages.at(-1)?.role === 'assistant'
+        return renderMessages(answered ? row.messages.slice(0, -1) : row.messages, this.#style, { generationPrompt: true })
       }
       case 'text':
-        fail('data', `a row with a prompt in ${describe(row.at)}`, shapeName(row), 'to name the field "prompt"');
+        fail('data', `a row with a prompt in ${describe(row.at)}`, shapeName(row), 'to name the field "prompt"')
     }
   }
 
@@ -114,19 +132,24 @@ export class RowEncoder {
     return [
       { ids: this.#prompt(row, prompt), counted: false },
       { ids: this.#answer(row, answer), counted: true },
-    ];
+    ]
   }
 
   #conversation(row: RawRow, messages: readonly Message[]): IdSegment[] {
     if (messages.at(-1)?.role !== 'assistant') {
-      fail('data', `messages that end with the assistant's in ${describe(row.at)}`, `the role "${messages.at(-1)?.role}"`, 'to leave the last message out');
+      fail(
+        'data',
+        `messages that end with the assistant's in ${describe(row.at)}`,
+        `the role "${messages.at(-1)?.role}"`,
+        'to leave the last message out',
+      )
     }
-    const pieces = chatSegments(messages, this.#style);
+    const pieces = chatSegments(messages, this.#style)
     return pieces.map(({ text, answer }, index) => {
-      if (index === 0) return { ids: this.#prompt(row, text), counted: answer };
-      const last = index === pieces.length - 1;
-      return { ids: last ? this.#answer(row, text) : this.#plain(row, text), counted: answer };
-    });
+      if (index === 0) return { ids: this.#prompt(row, text), counted: answer }
+      const last = index === pieces.length - 1
+      return { ids: last ? this.#answer(row, text) : this.#plain(row, text), counted: answer }
+    })
   }
 
   /**
@@ -134,25 +157,25 @@ export class RowEncoder {
    * GPT-2 uses it), because a model cannot continue nothing.
    */
   #prompt(row: RawRow, text: string): Int32Array {
-    const tokenizer = this.#need(row);
-    const ids = this.checkedIds(row, tokenizer.encodePrompt(text));
-    if (ids.length > 0) return ids;
-    const start = tokenizer.bosId ?? tokenizer.eosId;
-    if (start === null) fail('data', `a prompt that is not empty in ${describe(row.at)}`, 'an empty one', 'to leave the row out');
-    return Int32Array.of(start);
+    const tokenizer = this.#need(row)
+    const ids = this.checkedIds(row, tokenizer.encodePrompt(text))
+    if (ids.length > 0) return ids
+    const start = tokenizer.bosId ?? tokenizer.eosId
+    if (start === null) fail('data', `a prompt that is not empty in ${describe(row.at)}`, 'an empty one', 'to leave the row out')
+    return Int32Array.of(start)
   }
 
   #plain(row: RawRow, text: string): Int32Array {
-    return this.checkedIds(row, this.#need(row).encode(text, { special: false }));
+    return this.checkedIds(row, this.#need(row).encode(text, { special: false }))
   }
 
   /** Answer ids: no special ones in front (they continue the prompt's ids), one end token behind. */
   #answer(row: RawRow, text: string): Int32Array {
-    return this.#ended(row, this.#need(row).encode(text, { special: false }));
+    return this.#ended(row, this.#need(row).encode(text, { special: false }))
   }
 
   #ended(row: RawRow, ids: Int32Array): Int32Array {
-    return this.checkedIds(row, this.#withEos(ids));
+    return this.checkedIds(row, this.#withEos(ids))
   }
 
   /**
@@ -160,43 +183,48 @@ export class RowEncoder {
    * template puts behind it goes, because sampling stops at the end token too.
    */
   #withEos(ids: Int32Array): Int32Array {
-    const eosId = this.#tokenizer?.eosId ?? null;
-    if (!this.#appendEos || eosId === null || this.#tokenizer === null) return ids;
-    const written = ids.lastIndexOf(eosId);
+    const eosId = this.#tokenizer?.eosId ?? null
+    if (!this.#appendEos || eosId === null || this.#tokenizer === null) return ids
+    const written = ids.lastIndexOf(eosId)
     if (written >= 0 && this.#tokenizer.decode(ids.subarray(written + 1), { skipSpecial: false }).trim() === '') {
-      return ids.slice(0, written + 1);
+      return ids.slice(0, written + 1)
     }
-    return Int32Array.from([...ids, eosId]);
+    return Int32Array.from([...ids, eosId])
   }
 
   /** Errors name file, line, position, id and vocabulary size. */
   checkedIds(row: RawRow, ids: Int32Array): Int32Array {
-    const wrong = ids.findIndex((id) => id >= this.#vocabSize);
-    if (wrong < 0) return ids;
+    const wrong = ids.findIndex((id) => id >= this.#vocabSize)
+    if (wrong < 0) return ids
     fail(
       'data',
       `token ids below the vocabulary size ${this.#vocabSize} at position ${wrong} of ${describe(row.at)}`,
       String(ids[wrong]),
       'the tokenizer that belongs to this model',
-    );
+    )
   }
 
   #need(row: RawRow): Tokenizer {
-    if (this.#tokenizer !== null) return this.#tokenizer;
-    fail('data', `{input_ids} in ${describe(row.at)}, because the model folder has no tokenizer.json`, shapeName(row), 'to put tokenizer.json into the model folder');
+    if (this.#tokenizer !== null) return this.#tokenizer
+    fail(
+      'data',
+      `{input_ids} in ${describe(row.at)}, because the model folder has no tokenizer.json`,
+      shapeName(row),
+      'to put tokenizer.json into the model folder',
+    )
   }
 }
 
 /** Ids with labels, cut where counting starts and stops. */
 function idSegments(ids: Int32Array, labels: Int32Array | null): IdSegment[] {
-  if (labels === null) return [{ ids, counted: true }];
-  const segments: IdSegment[] = [];
-  let start = 0;
+  if (labels === null) return [{ ids, counted: true }]
+  const segments: IdSegment[] = []
+  let start = 0
   for (let t = 1; t <= ids.length; t++) {
-    const counted = labels[start] !== -100;
-    if (t < ids.length && (labels[t] !== -100) === counted) continue;
-    segments.push({ ids: ids.subarray(start, t), counted });
-    start = t;
+    const counted = labels[start] !== -100
+    if (t < ids.length && (labels[t] !== -100) === counted) continue
+    segments.push({ ids: ids.subarray(start, t), counted })
+    start = t
   }
-  return segments;
+  return segments
 }

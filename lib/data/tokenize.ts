@@ -3,74 +3,81 @@
  * answer without, and the two id lists are joined: a rollout continues exactly the ids the trainer saw. Nothing is
  * cut silently: a row that does not fit is dropped and counted.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
-import { fail } from '../base/errors.js';
-import type { PairRow, PromptRow, RawRow, TokenReport, TokenRow } from './records.js';
-import type { IdSegment, TokenizeOptions } from './rowIds.js';
-import { RowEncoder } from './rowIds.js';
+import { setImmediate as nextTurn } from 'node:timers/promises'
+import { fail } from '../base/errors.js'
+import type { PairRow, PromptRow, RawRow, TokenReport, TokenRow } from './records.js'
+import type { IdSegment, TokenizeOptions } from './rowIds.js'
+import { RowEncoder } from './rowIds.js'
 
-export type { TokenizeOptions } from './rowIds.js';
+export type { TokenizeOptions } from './rowIds.js'
 
 /** In tokens; a limit that is left out does not hold. */
 export interface TokenLimits {
   /** Prompt and answer together, the end token included. */
-  readonly maxSeqLen?: number | undefined;
-  readonly maxPromptLen?: number | undefined;
+  readonly maxSeqLen?: number | undefined
+  readonly maxPromptLen?: number | undefined
   /** The end token included. */
-  readonly maxAnswerLen?: number | undefined;
+  readonly maxAnswerLen?: number | undefined
 }
 
 /** Token rows and what became of the raw ones. */
 export interface Tokenized<Row> {
-  readonly rows: Row[];
-  readonly report: TokenReport;
+  readonly rows: Row[]
+  readonly report: TokenReport
 }
 
-type Fate = 'kept' | 'droppedPrompt' | 'droppedAnswer' | 'skipped';
+type Fate = 'kept' | 'droppedPrompt' | 'droppedAnswer' | 'skipped'
 
 /** Longest stretch of tokenising, in milliseconds, after which timers and input get their turn. */
-const turnMilliseconds = 10;
+const turnMilliseconds = 10
 
 /** SFT: the answer's tokens and the end token count; with countAll every token but the first does. */
 export async function sftRows(
   raw: readonly RawRow[],
   options: TokenizeOptions & TokenLimits & { readonly countAll?: boolean },
 ): Promise<Tokenized<TokenRow>> {
-  const encoder = new RowEncoder(options);
+  const encoder = new RowEncoder(options)
   return tokenizeAll(raw, options, (row, keep) => {
-    const segments = encoder.segments(row);
-    const tokens = joinSegments(segments, options.countAll ?? false);
-    const promptLength = segments[0]?.counted === false ? segments[0].ids.length : 0;
-    const fate = fits(promptLength, tokens.ids.length - promptLength, options);
-    if (fate === 'kept' && !tokens.counted.includes(1)) return 'skipped';
-    if (fate === 'kept') keep(tokens);
-    return fate;
-  });
+    const segments = encoder.segments(row)
+    const tokens = joinSegments(segments, options.countAll ?? false)
+    const promptLength = segments[0]?.counted === false ? segments[0].ids.length : 0
+    const fate = fits(promptLength, tokens.ids.length - promptLength, options)
+    if (fate === 'kept' && !tokens.counted.includes(1)) return 'skipped'
+    if (fate === 'kept') keep(tokens)
+    return fate
+  })
 }
 
 /** Reward model and DPO: both answers of a row, joined to the same prompt ids; a pair of which one does not fit is dropped. */
 export async function pairRows(raw: readonly RawRow[], options: TokenizeOptions & TokenLimits): Promise<Tokenized<PairRow>> {
-  const encoder = new RowEncoder(options);
+  const encoder = new RowEncoder(options)
   return tokenizeAll(raw, options, (row, keep) => {
-    const { prompt, chosen, rejected } = encoder.pair(row);
-    const fate = fits(prompt.length, Math.max(chosen.length, rejected.length), options);
-    if (fate !== 'kept') return fate;
-    if (chosen.length === 0 || rejected.length === 0) return 'skipped';
-    const join = (answer: Int32Array): TokenRow => joinSegments([{ ids: prompt, counted: false }, { ids: answer, counted: true }], false);
-    keep({ chosen: join(chosen), rejected: join(rejected), promptLength: prompt.length });
-    return fate;
-  });
+    const { prompt, chosen, rejected } = encoder.pair(row)
+    const fate = fits(prompt.length, Math.max(chosen.length, rejected.length), options)
+    if (fate !== 'kept') return fate
+    if (chosen.length === 0 || rejected.length === 0) return 'skipped'
+    const join = (answer: Int32Array): TokenRow =>
+      joinSegments(
+        [
+          { ids: prompt, counted: false },
+          { ids: answer, counted: true },
+        ],
+        false,
+      )
+    keep({ chosen: join(chosen), rejected: join(rejected), promptLength: prompt.length })
+    return fate
+  })
 }
 
 /** Prompts to sample from. The answers a row may have play no part. maxSeqLen leaves room for one token. */
 export async function promptRows(raw: readonly RawRow[], options: TokenizeOptions & TokenLimits): Promise<Tokenized<PromptRow>> {
-  const encoder = new RowEncoder(options);
+  const encoder = new RowEncoder(options)
   return tokenizeAll(raw, options, (row, keep, index) => {
-    const { ids, text } = encoder.promptOnly(row);
-    const fate = fits(ids.length, 0, options);
-    if (fate === 'kept') keep({ ids, text, index });
-    return fate;
-  });
+    const { ids, text } = encoder.promptOnly(row)
+    const fate = fits(ids.length, 0, options)
+    if (fate === 'kept') keep({ ids, text, index })
+    return fate
+  })
 }
 
 /**
@@ -82,48 +89,48 @@ export async function textRows(
   raw: readonly RawRow[],
   options: TokenizeOptions & { readonly maxSeqLen: number },
 ): Promise<Tokenized<TokenRow>> {
-  if (!(options.maxSeqLen >= 2)) fail('--max-seq-len', 'at least 2 tokens', String(options.maxSeqLen), '--max-seq-len 512');
-  const encoder = new RowEncoder(options);
+  if (!(options.maxSeqLen >= 2)) fail('--max-seq-len', 'at least 2 tokens', String(options.maxSeqLen), '--max-seq-len 512')
+  const encoder = new RowEncoder(options)
   return tokenizeAll(raw, options, (row, keep) => {
-    const segments = encoder.whole(row);
-    const labelled = row.kind === 'ids' && row.labels !== null;
-    const whole = joinSegments(segments, !labelled);
-    if (!whole.counted.includes(1)) return 'skipped';
-    for (const piece of overlappingPieces(whole, options.maxSeqLen)) keep(piece);
-    return 'kept';
-  });
+    const segments = encoder.whole(row)
+    const labelled = row.kind === 'ids' && row.labels !== null
+    const whole = joinSegments(segments, !labelled)
+    if (!whole.counted.includes(1)) return 'skipped'
+    for (const piece of overlappingPieces(whole, options.maxSeqLen)) keep(piece)
+    return 'kept'
+  })
 }
 
 function* overlappingPieces(row: TokenRow, maxSeqLen: number): Generator<TokenRow> {
-  const last = row.ids.length - 1;
+  const last = row.ids.length - 1
   for (let start = 0; start < last; start += maxSeqLen - 1) {
-    const counted = row.counted.slice(start, start + maxSeqLen);
-    counted[0] = 0;
-    yield { ids: row.ids.slice(start, start + maxSeqLen), counted };
+    const counted = row.counted.slice(start, start + maxSeqLen)
+    counted[0] = 0
+    yield { ids: row.ids.slice(start, start + maxSeqLen), counted }
   }
 }
 
 /** Ids one behind the other; counted[0] stays 0 because nothing predicts the first token. */
 export function joinSegments(segments: readonly IdSegment[], countAll: boolean): TokenRow {
-  const length = segments.reduce((sum, { ids }) => sum + ids.length, 0);
-  const ids = new Int32Array(length);
-  const counted = new Uint8Array(length);
-  let start = 0;
+  const length = segments.reduce((sum, { ids }) => sum + ids.length, 0)
+  const ids = new Int32Array(length)
+  const counted = new Uint8Array(length)
+  let start = 0
   for (const segment of segments) {
-    ids.set(segment.ids, start);
-    if (segment.counted || countAll) counted.fill(1, start, start + segment.ids.length);
-    start += segment.ids.length;
+    ids.set(segment.ids, start)
+    if (segment.counted || countAll) counted.fill(1, start, start + segment.ids.length)
+    start += segment.ids.length
   }
-  if (length > 0) counted[0] = 0;
-  return { ids, counted };
+  if (length > 0) counted[0] = 0
+  return { ids, counted }
 }
 
 function fits(promptLength: number, answerLength: number, limits: TokenLimits): Fate {
-  const { maxSeqLen = Infinity, maxPromptLen = Infinity, maxAnswerLen = Infinity } = limits;
+  const { maxSeqLen = Infinity, maxPromptLen = Infinity, maxAnswerLen = Infinity } = limits
   // One token of answer must find room behind the prompt.
-  if (promptLength > maxPromptLen || promptLength >= maxSeqLen) return 'droppedPrompt';
-  if (answerLength > maxAnswerLen || promptLength + answerLength > maxSeqLen) return 'droppedAnswer';
-  return 'kept';
+  if (promptLength > maxPromptLen || promptLength >= maxSeqLen) return 'droppedPrompt'
+  if (answerLength > maxAnswerLen || promptLength + answerLength > maxSeqLen) return 'droppedAnswer'
+  return 'kept'
 }
 
 async function tokenizeAll<Row>(
@@ -131,18 +138,18 @@ async function tokenizeAll<Row>(
   limits: TokenLimits,
   each: (row: RawRow, keep: (tokens: Row) => void, index: number) => Fate,
 ): Promise<Tokenized<Row>> {
-  const rows: Row[] = [];
-  const count: Record<Fate, number> = { kept: 0, droppedPrompt: 0, droppedAnswer: 0, skipped: 0 };
-  let turnEnds = performance.now() + turnMilliseconds;
+  const rows: Row[] = []
+  const count: Record<Fate, number> = { kept: 0, droppedPrompt: 0, droppedAnswer: 0, skipped: 0 }
+  let turnEnds = performance.now() + turnMilliseconds
   for (const [index, row] of raw.entries()) {
-    count[each(row, (tokens) => rows.push(tokens), index)]++;
-    if (performance.now() < turnEnds) continue;
-    await nextTurn();
-    turnEnds = performance.now() + turnMilliseconds;
+    count[each(row, (tokens) => rows.push(tokens), index)]++
+    if (performance.now() < turnEnds) continue
+    await nextTurn()
+    turnEnds = performance.now() + turnMilliseconds
   }
-  const report = { rows: raw.length, ...count };
-  if (report.rows > 0 && report.kept === 0) failOnNothingKept(report, limits);
-  return { rows, report };
+  const report = { rows: raw.length, ...count }
+  if (report.rows > 0 && report.kept === 0) failOnNothingKept(report, limits)
+  return { rows, report }
 }
 
 function failOnNothingKept(report: TokenReport, limits: TokenLimits): never {
@@ -150,11 +157,11 @@ function failOnNothingKept(report: TokenReport, limits: TokenLimits): never {
     limits.maxSeqLen === undefined ? '' : `--max-seq-len ${limits.maxSeqLen}`,
     limits.maxPromptLen === undefined ? '' : `--max-prompt-seq-len ${limits.maxPromptLen}`,
     limits.maxAnswerLen === undefined ? '' : `--max-answer-seq-len ${limits.maxAnswerLen}`,
-  ].filter((limit) => limit !== '');
+  ].filter((limit) => limit !== '')
   fail(
     'data',
     `at least one row that can be used${given.length === 0 ? '' : ` within ${given.join(', ')}`}`,
     `none of ${report.rows} (prompt too long: ${report.droppedPrompt}, answer too long: ${report.droppedAnswer}, nothing that counts: ${report.skipped})`,
     given.length === 0 ? 'rows with text in them' : 'larger limits or shorter rows',
-  );
+  )
 }

@@ -2,60 +2,60 @@
 
 #include <atomic>
 #include <cstdlib>
-#include <cstring>
 #include <string>
 
+#include "kernels/cpu/isa_tables.h"
+
 namespace threefold::cpu {
-
-extern const Isa isa_portable;
-#if defined(__x86_64__)
-extern const Isa isa_avx2, isa_avx512;
-#endif
-
 namespace {
 
-// What this CPU can run, best last.
-std::vector<const Isa*> runnable() {
-  std::vector<const Isa*> list = {&isa_portable};
+std::atomic<const Isa*> current{nullptr};
+
+std::vector<const Isa*> available() {
+  std::vector<const Isa*> sets{&portable_isa};
 #if defined(__x86_64__)
-  if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) {
-    list.push_back(&isa_avx2);
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512dq") &&
-        __builtin_cpu_supports("avx512vl"))
-      list.push_back(&isa_avx512);
-  }
+  __builtin_cpu_init();
+  bool avx2 = __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+  if (avx2) sets.push_back(&avx2_isa);
+  if (avx2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+      __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl"))
+    sets.push_back(&avx512_isa);
 #endif
-  return list;
+  return sets;
 }
 
-std::atomic<const Isa*> chosen{nullptr};
+const Isa& find(const char* where, const std::string& name) {
+  std::string list;
+  for (const Isa* set : available()) {
+    if (name == set->name) return *set;
+    list += (list.empty() ? "" : ", ") + std::string(set->name);
+  }
+  fail(where, "an instruction set this CPU has (" + list + ")", "\"" + name + "\"",
+       "one of these names, or leaving it unset to use the best");
+}
+
+const Isa& first_use() {
+  static const Isa& chosen = []() -> const Isa& {
+    const char* name = std::getenv("THREEFOLD_ISA");
+    return name && *name ? find("THREEFOLD_ISA", name) : *available().back();
+  }();
+  const Isa* none = nullptr;
+  return current.compare_exchange_strong(none, &chosen) ? chosen : *none;
+}
 
 }  // namespace
 
+const Isa& isa() {
+  const Isa* set = current.load(std::memory_order_acquire);
+  return set ? *set : first_use();
+}
+
+void select_isa(const char* name) { current = &find("select_isa", name ? name : ""); }
+
 std::vector<const char*> available_isas() {
   std::vector<const char*> names;
-  for (const Isa* i : runnable()) names.push_back(i->name);
+  for (const Isa* set : available()) names.push_back(set->name);
   return names;
-}
-
-void select_isa(const char* name) {
-  std::string all;
-  for (const Isa* i : runnable()) {
-    if (!std::strcmp(i->name, name)) {
-      chosen = i;
-      return;
-    }
-    all += (all.empty() ? "" : ", ") + std::string(i->name);
-  }
-  fail("THREEFOLD_ISA", "an instruction set this CPU has (" + all + ")", std::string("\"") + name + "\"", "one of these, or unset it");
-}
-
-const Isa& isa() {
-  const Isa* i = chosen.load(std::memory_order_relaxed);
-  if (i) return *i;
-  const char* asked = std::getenv("THREEFOLD_ISA");
-  select_isa(asked && *asked ? asked : runnable().back()->name);
-  return *chosen;
 }
 
 }  // namespace threefold::cpu

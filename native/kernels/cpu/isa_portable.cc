@@ -1,17 +1,15 @@
-#include "kernels/cpu/isa.h"
-#include "kernels/cpu/vec_portable.h"
+// The portable instruction set: builds wherever the compiler does.
+#include <cstring>
+#include <utility>
 
-#define IN_TARGET
+#include "kernels/cpu/isa_tables.h"
 
 namespace threefold::cpu {
 namespace portable {
-namespace {
-using V = VecPortable;
-constexpr int DOT_MR = 2, DOT_NR = 2, OUTER_MR = 4, OUTER_NV = 1;
+#include "kernels/cpu/vec_portable.h"
 #include "kernels/cpu/isa_body.inl"
-}  // namespace
 }  // namespace portable
 
-extern const Isa isa_portable = portable::table("portable");
+const Isa portable_isa = portable::table("portable");
 
 }  // namespace threefold::cpu

@@ -1,77 +1,65 @@
-// Sixteen lanes of AVX-512. Included inside a region that targets avx512f,bw,dq,vl.
-#pragma once
+// Sixteen fp32 lanes in one AVX-512 register. Included inside an ISA's namespace, after its target pragma.
+// The same names exist in vec_avx2.h and vec_portable.h; isa_body.inl is written over them.
 
-#include <immintrin.h>
+struct All {};                // every lane
+struct Some { int64_t n; };   // the first n lanes, 0 < n < lanes; the others read as 0 and are not written
 
-#include "core/dtype.h"
-
-namespace threefold::cpu {
-
-struct VecAvx512 {
+struct Vec {
+  using V = __m512;
   static constexpr int lanes = 16;
-  __m512 v;
+  static constexpr int dot_rows = 6, outer_rows = 8, outer_vectors = 3;  // register tiles: 24 accumulators of 32
 
-  static __mmask16 mask(int n) { return __mmask16((1u << n) - 1); }
-  static VecAvx512 zero() { return {_mm512_setzero_ps()}; }
-  static VecAvx512 all(float x) { return {_mm512_set1_ps(x)}; }
-  static VecAvx512 load(const float* p) { return {_mm512_loadu_ps(p)}; }
-  static VecAvx512 load(const float* p, int n) { return {_mm512_maskz_loadu_ps(mask(n), p)}; }
-  static VecAvx512 widened(__m256i h) {
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(h), 16))};
+  static __mmask16 mask(Some s) { return __mmask16((1u << s.n) - 1); }
+
+  static V zero() { return _mm512_setzero_ps(); }
+  static V set(float x) { return _mm512_set1_ps(x); }
+  static V load(const float* p, All) { return _mm512_loadu_ps(p); }
+  static V load(const float* p, Some s) { return _mm512_maskz_loadu_ps(mask(s), p); }
+  static V load(const bf16* p, All) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static V load(const bf16* p, Some s) { return widen(_mm256_maskz_loadu_epi16(mask(s), p)); }
+  static void store(float* p, V x, All) { _mm512_storeu_ps(p, x); }
+  static void store(float* p, V x, Some s) { _mm512_mask_storeu_ps(p, mask(s), x); }
+  static void store(bf16* p, V x, All) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x)); }
+  static void store(bf16* p, V x, Some s) { _mm256_mask_storeu_epi16(p, mask(s), narrow(x)); }
+  // x in the chosen lanes, `other` elsewhere.
+  static V choose(V x, V, All) { return x; }
+  static V choose(V x, V other, Some s) { return _mm512_mask_blend_ps(mask(s), other, x); }
+
+  static V fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+  static V add(V a, V b) { return _mm512_add_ps(a, b); }
+  static V sub(V a, V b) { return _mm512_sub_ps(a, b); }
+  static V mul(V a, V b) { return _mm512_mul_ps(a, b); }
+  static V div(V a, V b) { return _mm512_div_ps(a, b); }
+  static V sqrt(V a) { return _mm512_sqrt_ps(a); }
+  static V min(V a, V b) { return _mm512_min_ps(a, b); }  // b when either is NaN
+  static V max(V a, V b) { return _mm512_max_ps(a, b); }  // b when either is NaN
+  static V abs(V a) { return _mm512_abs_ps(a); }
+  static V round(V a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+  // a < b ? x : y
+  static V less(V a, V b, V x, V y) {
+    return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(a, b, _CMP_LT_OQ), y, x);
   }
-  static VecAvx512 load(const bf16* p) { return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
-  static VecAvx512 load(const bf16* p, int n) { return widened(_mm256_maskz_loadu_epi16(mask(n), p)); }
-  void store(float* p) const { _mm512_storeu_ps(p, v); }
-  void store(float* p, int n) const { _mm512_mask_storeu_ps(p, mask(n), v); }
-  __m256i narrowed() const {
-    __m512i u = _mm512_castps_si512(v), high = _mm512_srli_epi32(u, 16);
+  // a 2^n, n integral
+  static V ldexp(V a, V n) { return _mm512_scalef_ps(a, n); }
+
+  // The sums of four vectors: in each 128-bit group g, (0 + 2) + (1 + 3); then (g0 + g2) + (g1 + g3).
+  static F4 sum4(V a, V b, V c, V d) {
+    V ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    V cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    V lo = _mm512_shuffle_ps(ab, cd, 0x44), hi = _mm512_shuffle_ps(ab, cd, 0xee);
+    V all = _mm512_add_ps(lo, hi);
+    __m256 half = _mm256_add_ps(_mm512_castps512_ps256(all), _mm512_extractf32x8_ps(all, 1));
+    return F4(_mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1)));
+  }
+  static float reduce_max(V a) { return _mm512_reduce_max_ps(a); }
+
+ private:
+  static V widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+  static __m256i narrow(V x) {
+    __m512i u = _mm512_castps_si512(x), high = _mm512_srli_epi32(u, 16);
     __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-    __m512i r = _mm512_srli_epi32(_mm512_add_epi32(u, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff))), 16);
-    __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
-    return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(r, nan, high, _mm512_set1_epi32(64)));
+    __m512i rounded = _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(u, _mm512_set1_epi32(0x7fff)), odd), 16);
+    __m512i nan = _mm512_or_si512(high, _mm512_set1_epi32(64));
+    return _mm512_cvtepi32_epi16(_mm512_mask_blend_epi32(_mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), rounded, nan));
   }
-  void store(bf16* p) const { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrowed()); }
-  void store(bf16* p, int n) const { _mm256_mask_storeu_epi16(p, mask(n), narrowed()); }
-  VecAvx512 operator+(VecAvx512 b) const { return {_mm512_add_ps(v, b.v)}; }
-  VecAvx512 operator-(VecAvx512 b) const { return {_mm512_sub_ps(v, b.v)}; }
-  VecAvx512 operator*(VecAvx512 b) const { return {_mm512_mul_ps(v, b.v)}; }
-  VecAvx512 operator/(VecAvx512 b) const { return {_mm512_div_ps(v, b.v)}; }
-  static VecAvx512 fma(VecAvx512 a, VecAvx512 b, VecAvx512 c) { return {_mm512_fmadd_ps(a.v, b.v, c.v)}; }
-  static VecAvx512 max(VecAvx512 a, VecAvx512 b) { return {_mm512_max_ps(a.v, b.v)}; }
-  static VecAvx512 min(VecAvx512 a, VecAvx512 b) { return {_mm512_min_ps(a.v, b.v)}; }
-  static VecAvx512 sqrt(VecAvx512 a) { return {_mm512_sqrt_ps(a.v)}; }
-  static VecAvx512 abs(VecAvx512 a) { return {_mm512_abs_ps(a.v)}; }
-  static VecAvx512 where_positive(VecAvx512 x, VecAvx512 a, VecAvx512 b) { return where_less(zero(), x, a, b); }
-  static VecAvx512 where_less(VecAvx512 x, VecAvx512 y, VecAvx512 a, VecAvx512 b) {
-    return {_mm512_mask_blend_ps(_mm512_cmp_ps_mask(x.v, y.v, _CMP_LT_OQ), b.v, a.v)};
-  }
-  static VecAvx512 copy_sign(VecAvx512 magnitude, VecAvx512 sign) {
-    __m512 bit = _mm512_set1_ps(-0.0f);
-    return {_mm512_or_ps(_mm512_andnot_ps(bit, magnitude.v), _mm512_and_ps(bit, sign.v))};
-  }
-  static VecAvx512 power_of_two(VecAvx512 k) {
-    __m512i e = _mm512_add_epi32(_mm512_cvtps_epi32(k.v), _mm512_set1_epi32(127));
-    return {_mm512_castsi512_ps(_mm512_slli_epi32(e, 23))};
-  }
-  static VecAvx512 round(VecAvx512 x) {
-    return {_mm512_roundscale_ps(x.v, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC)};
-  }
-
-  // The tree of every sum: within each 128-bit quarter (0+2)+(1+3), then quarters (0+2)+(1+3).
-  static void sum4(const VecAvx512* a, float* out) {
-    __m512 t0 = _mm512_add_ps(_mm512_unpacklo_ps(a[0].v, a[1].v), _mm512_unpackhi_ps(a[0].v, a[1].v));
-    __m512 t1 = _mm512_add_ps(_mm512_unpacklo_ps(a[2].v, a[3].v), _mm512_unpackhi_ps(a[2].v, a[3].v));
-    __m512 t = _mm512_add_ps(_mm512_shuffle_ps(t0, t1, 0x44), _mm512_shuffle_ps(t0, t1, 0xee));
-    __m256 h = _mm256_add_ps(_mm512_castps512_ps256(t), _mm512_extractf32x8_ps(t, 1));
-    _mm_storeu_ps(out, _mm_add_ps(_mm256_castps256_ps128(h), _mm256_extractf128_ps(h, 1)));
-  }
-  static float sum(VecAvx512 a) {
-    VecAvx512 four[4] = {a, zero(), zero(), zero()};
-    float out[4];
-    sum4(four, out);
-    return out[0];
-  }
-  static float maximum(VecAvx512 a) { return _mm512_reduce_max_ps(a.v); }
 };
-
-}  // namespace threefold::cpu

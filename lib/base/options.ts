@@ -1,0 +1,109 @@
+// Typed options: each is declared once, with kind, default and help; library calls, the command line, --dry-run and the
+// docs all read the same declaration.
+import { UsageError } from './errors.js'
+
+export type OptionKind = 'text' | 'texts' | 'integer' | 'number' | 'flag' | 'choice' | 'later'
+
+export interface Option<V> {
+  kind: OptionKind
+  help: string
+  /** Absent: the option is required. */
+  default?: V
+  min?: number
+  max?: number
+  choices?: readonly string[]
+  /** For kind "later": the values that change nothing, and what it comes with. */
+  noops?: readonly unknown[]
+  comesWith?: string
+  unit?: string
+}
+
+export type OptionTable = Record<string, Option<unknown>>
+export type Resolved<T extends OptionTable> = { [K in keyof T]: T[K] extends Option<infer V> ? V : never }
+type OptionalKeys<T extends OptionTable> = { [K in keyof T]: T[K] extends { default: unknown } ? K : never }[keyof T]
+/** What a caller may give: options with a default may be left out. */
+export type Given<T extends OptionTable> = Partial<Pick<Resolved<T>, OptionalKeys<T>>> & Omit<Resolved<T>, OptionalKeys<T>>
+
+type WithDefault<V> = Option<V> & { default: V }
+interface Range {
+  min?: number
+  max?: number
+  unit?: string
+}
+
+/** Declares options: `option.integer(16, 'rows per micro-batch', {min: 1})`. */
+export const option = {
+  text: (value: string, help: string): WithDefault<string> => ({ kind: 'text', default: value, help }),
+  optionalText: (help: string): WithDefault<string | null> => ({ kind: 'text', default: null, help }),
+  requiredText: (help: string): Option<string> => ({ kind: 'text', help }),
+  texts: (help: string): WithDefault<readonly string[]> => ({ kind: 'texts', default: [], help }),
+  requiredTexts: (help: string): Option<readonly string[]> => ({ kind: 'texts', help }),
+  integer: (value: number, help: string, range: Range = {}): WithDefault<number> => ({ kind: 'integer', default: value, help, ...range }),
+  optionalInteger: (help: string, range: Range = {}): WithDefault<number | null> => ({ kind: 'integer', default: null, help, ...range }),
+  number: (value: number, help: string, range: Range = {}): WithDefault<number> => ({ kind: 'number', default: value, help, ...range }),
+  flag: (value: boolean, help: string): WithDefault<boolean> => ({ kind: 'flag', default: value, help }),
+  choice: <C extends string>(value: C, choices: readonly C[], help: string): WithDefault<C> => ({ kind: 'choice', default: value, choices, help }),
+  /** A flag of a feature that is not there yet: accepted where it changes nothing, refused by name otherwise. */
+  later: <V>(value: V, comesWith: string, noops: readonly unknown[] = [value]): WithDefault<V> => ({
+    kind: 'later',
+    default: value,
+    noops,
+    comesWith,
+    help: `accepted at ${JSON.stringify(value)}; comes with ${comesWith}`,
+  }),
+}
+
+/** "maxSeqLen" -> "--max-seq-len" */
+export function flagName(key: string): string {
+  return '--' + key.replace(/[A-Z]/g, (c) => '-' + c.toLowerCase())
+}
+
+function describe(value: unknown): string {
+  return value === undefined ? 'nothing' : JSON.stringify(value)
+}
+
+/** One value checked against its declaration; `given` may be text from a command line. */
+function check(key: string, o: Option<unknown>, given: unknown): unknown {
+  const wrong = (expected: string, cure = `threefold --help`): never => {
+    throw new UsageError(flagName(key), expected, describe(given), cure)
+  }
+  const range = `${o.min === undefined ? '' : ` of at least ${o.min}`}${o.max === undefined ? '' : `${o.min === undefined ? ' of' : ' and'} at most ${o.max}`}`
+  if (given === null && o.default === null) return null
+  switch (o.kind) {
+    case 'integer':
+    case 'number': {
+      const n = typeof given === 'string' && given.trim() !== '' ? Number(given) : given
+      const what = (o.kind === 'integer' ? 'a whole number' : 'a number') + range
+      if (typeof n !== 'number' || !Number.isFinite(n) || (o.kind === 'integer' && !Number.isInteger(n))) return wrong(what)
+      return (o.min !== undefined && n < o.min) || (o.max !== undefined && n > o.max) ? wrong(what) : n
+    }
+    case 'flag':
+      if (given === true || given === 'true') return true
+      return given === false || given === 'false' ? false : wrong('true or false')
+    case 'choice':
+      return o.choices!.includes(given as string) ? given : wrong(`one of ${o.choices!.join(', ')}`)
+    case 'text':
+      return typeof given === 'string' && given !== '' ? given : wrong('text')
+    case 'texts': {
+      const list = typeof given === 'string' ? [given] : given
+      return Array.isArray(list) && list.every((s) => typeof s === 'string' && s !== '') ? list : wrong('a list of texts')
+    }
+    case 'later':
+      if (o.noops!.some((n) => String(n) === String(given))) return o.default
+      return wrong(`${o.noops!.map((n) => String(n)).join(' or ')} in this version`, `leaving it out; it comes with ${o.comesWith}`)
+  }
+}
+
+/** Fills in defaults and checks every value. Errors: an unknown name, a missing required one, a value out of range. */
+export function resolveOptions<T extends OptionTable>(where: string, table: T, given: Record<string, unknown>): Resolved<T> {
+  const known = new Set(Object.keys(table))
+  for (const key of Object.keys(given))
+    if (!known.has(key)) throw new UsageError(where, 'options it knows', flagName(key), `threefold ${where} --help`)
+  const out: Record<string, unknown> = {}
+  for (const [key, o] of Object.entries(table)) {
+    const value = given[key]
+    if (value === undefined && !('default' in o)) throw new UsageError(where, `${flagName(key)} (${o.help})`, 'none', `threefold ${where} --help`)
+    out[key] = value === undefined ? o.default : check(key, o, value)
+  }
+  return out as Resolved<T>
+}

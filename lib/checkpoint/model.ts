@@ -1,0 +1,127 @@
+// A model is a folder in the Hugging Face layout: config.json, safetensors, tokenizer files. Load, make, save.
+import { join } from 'node:path'
+
+import { fail } from '../base/errors.js'
+import { atomicFolder, pathExists, readJson, writeJson } from '../base/files.js'
+import { isJsonObject, kindOf } from '../base/json.js'
+import { Tokenizer } from '../data/tokenizer.js'
+import { copyTokenizer, readSpecialIds } from '../data/tokenizerFiles.js'
+import type { SpecialIds } from '../data/tokenizerFiles.js'
+import type { ConfigJson } from '../model/config.js'
+import { Decoder } from '../model/decoder.js'
+import type { Family } from '../model/families/family.js'
+import { readSpec } from '../model/families/registry.js'
+import { initialize, initializeValueHead } from '../model/initialize.js'
+import type { HeadKind } from '../model/spec.js'
+import { numel } from '../tensor/device.js'
+import type { DType, NativeDevice } from '../tensor/device.js'
+import { writeSafetensorsFolder } from './shards.js'
+import { loadWeights, weightSources, writeFloats } from './weights.js'
+
+export interface LoadOptions {
+  dtype: DType
+  /** What the model will be used as; default: what its config.json says it is. */
+  head?: HeadKind
+  /** For a value head that the folder does not have. */
+  seed?: number
+  /** Rotary positions to prepare; the model's own limit if absent. */
+  positions?: number
+}
+
+/** A decoder with its tokenizer and the config it came with. */
+export class LoadedModel {
+  private constructor(
+    readonly decoder: Decoder,
+    readonly family: Family,
+    readonly config: ConfigJson,
+    /** Null when the folder has none: the model then works on {input_ids}. */
+    readonly tokenizer: Tokenizer | null,
+    readonly special: SpecialIds,
+    /** Where the tokenizer files are. */
+    readonly folder: string,
+  ) {}
+
+  /** Reads a folder. Errors name the file and the weight. */
+  static async load(device: NativeDevice, folder: string, options: LoadOptions): Promise<LoadedModel> {
+    const config = await readConfig(folder)
+    const head = options.head ?? headOf(config)
+    const model = await LoadedModel.#make(device, config, join(folder, 'config.json'), folder, { ...options, head })
+    try {
+      const { freshValueHead } = await loadWeights(model.decoder, model.family, folder)
+      if (freshValueHead) initializeValueHead(model.decoder, options.seed ?? 0, writeFloats)
+    } catch (error) {
+      model.dispose()
+      throw error
+    }
+    return model
+  }
+
+  /** Fresh weights from a config.json's numbers; the tokenizer is taken from `tokenizerFolder`. */
+  static async init(device: NativeDevice, config: ConfigJson, where: string, tokenizerFolder: string, seed: number, dtype: DType): Promise<LoadedModel> {
+    const model = await LoadedModel.#make(device, config, where, tokenizerFolder, { dtype, head: headOf(config) })
+    initialize(model.decoder, seed, writeFloats)
+    return model
+  }
+
+  static async #make(device: NativeDevice, config: ConfigJson, where: string, folder: string, options: LoadOptions & { head: HeadKind }): Promise<LoadedModel> {
+    if (options.dtype !== 'fp32' && options.dtype !== 'bf16') fail('--dtype', 'fp32 or bf16', options.dtype, '--dtype bf16')
+    const { family, spec } = readSpec(config, where)
+    const tokenizer = await Tokenizer.tryLoad(folder)
+    if (tokenizer && tokenizer.vocabSize > spec.vocab)
+      fail('model', `a tokenizer with at most ${spec.vocab} ids in ${folder}`, `${tokenizer.vocabSize}`, 'the tokenizer that belongs to this model, or a larger vocab_size')
+    const special = tokenizer ?? (await readSpecialIds(folder))
+    const decoder = new Decoder(device, spec, options.dtype, options.head, options.positions)
+    return new LoadedModel(decoder, family, config, tokenizer, special, folder)
+  }
+
+  /** Ids that end an answer. */
+  get eosIds(): readonly number[] {
+    return this.special.eosIds
+  }
+
+  /** Writes the folder under a temporary name and swaps it in: a reader never sees half a model. */
+  async save(folder: string): Promise<void> {
+    const { decoder, family, config } = this
+    await atomicFolder(folder, async (temporary) => {
+      await writeJson(join(temporary, 'config.json'), savedConfig(config, family, decoder))
+      await writeSafetensorsFolder(temporary, weightSources(decoder, family), { maxShardBytes: 5e9 })
+      await copyTokenizer(this.folder, temporary)
+    })
+  }
+
+  dispose(): void {
+    this.decoder.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}
+
+export async function readConfig(folder: string): Promise<ConfigJson> {
+  const path = join(folder, 'config.json')
+  if (!(await pathExists(path))) fail('model', `a model folder with config.json at ${folder}`, (await pathExists(folder)) ? 'a folder without one' : 'no such folder', 'a folder in the Hugging Face layout')
+  const config = await readJson(path)
+  if (!isJsonObject(config)) fail('model', `a JSON object in ${path}`, kindOf(config), 'the config.json that came with the model')
+  return config
+}
+
+function headOf(config: ConfigJson): HeadKind {
+  const names = Array.isArray(config['architectures']) ? (config['architectures'] as unknown[]) : []
+  return names.some((n) => typeof n === 'string' && n.endsWith('ForSequenceClassification')) ? 'scalar' : 'logprob'
+}
+
+function savedConfig(config: ConfigJson, family: Family, decoder: Decoder): ConfigJson {
+  const dtype = decoder.dtype === 'fp32' ? 'float32' : 'bfloat16'
+  const { id2label: _a, label2id: _b, num_labels: _c, torch_dtype, ...rest } = config
+  const saved: ConfigJson = { ...rest, architectures: [family.architectures[decoder.headKind]] }
+  saved[torch_dtype !== undefined && config['dtype'] === undefined ? 'torch_dtype' : 'dtype'] = dtype
+  // one label makes transformers build a scalar head; pad_token_id lets it find the last token
+  if (decoder.headKind === 'scalar') Object.assign(saved, { id2label: { '0': 'LABEL_0' }, label2id: { LABEL_0: 0 } })
+  return saved
+}
+
+/** Bytes of the parameters. */
+export function parameterBytes(decoder: Decoder): number {
+  return decoder.units.reduce((n, u) => n + numel([u.layout.size]) * (u.dtype === 'fp32' ? 4 : 2), 0)
+}

@@ -1,0 +1,129 @@
+/** Element types as safetensors names them, and the 16-bit floats that JavaScript lacks. */
+
+/** Bytes of one element. */
+export const dtypeBytes = {
+  F64: 8,
+  I64: 8,
+  U64: 8,
+  F32: 4,
+  I32: 4,
+  U32: 4,
+  F16: 2,
+  BF16: 2,
+  I16: 2,
+  U16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+  F8_E4M3: 1,
+  F8_E5M2: 1,
+} as const
+
+export type StoredDtype = keyof typeof dtypeBytes
+
+export function isStoredDtype(value: unknown): value is StoredDtype {
+  return typeof value === 'string' && Object.hasOwn(dtypeBytes, value)
+}
+
+const oneFloat = new Float32Array(1)
+const oneWord = new Uint32Array(oneFloat.buffer)
+
+function bitsOf(value: number): number {
+  oneFloat[0] = value
+  return oneWord[0]!
+}
+
+function floatOf(bits: number): number {
+  oneWord[0] = bits
+  return oneFloat[0]!
+}
+
+/** fp32 bits -> bf16 bits, rounded to nearest, ties to even; a NaN stays a NaN. */
+function bf16Bits(bits: number): number {
+  if ((bits & 0x7fffffff) > 0x7f800000) return (bits >>> 16) | 0x40
+  return ((bits + 0x7fff + ((bits >>> 16) & 1)) >>> 16) & 0xffff
+}
+
+/** fp32 bits -> fp16 bits, rounded to nearest, ties to even; overflow is infinity, small values become subnormal. */
+function f16Bits(bits: number): number {
+  const sign = (bits >>> 16) & 0x8000
+  const magnitude = bits & 0x7fffffff
+  if (magnitude > 0x7f800000) return sign | 0x7e00
+  // 65520 and above round past the largest fp16, 65504.
+  if (magnitude >= 0x477ff000) return sign | 0x7c00
+  if (magnitude >= 0x38800000) {
+    const rebased = magnitude - 0x38000000
+    return sign | ((rebased + 0xfff + ((rebased >>> 13) & 1)) >>> 13)
+  }
+  // Subnormal results count in units of 2^-24; the product is exact in a double, so one rounding happens.
+  const units = floatOf(magnitude) * 2 ** 24
+  const below = Math.floor(units)
+  const rest = units - below
+  const up = rest > 0.5 || (rest === 0.5 && below % 2 === 1)
+  return sign | (up ? below + 1 : below)
+}
+
+function f16Value(half: number): number {
+  const sign = half & 0x8000 ? -1 : 1
+  const exponent = (half >>> 10) & 0x1f
+  const fraction = half & 0x3ff
+  if (exponent === 0x1f) return fraction === 0 ? sign * Infinity : NaN
+  return sign * (exponent === 0 ? fraction * 2 ** -24 : (1024 + fraction) * 2 ** (exponent - 25))
+}
+
+/** fp32 [n] -> bf16 bits [n], nearest even. */
+export function f32ToBf16(values: Float32Array): Uint16Array {
+  const bits = new Uint32Array(values.buffer, values.byteOffset, values.length)
+  return Uint16Array.from(bits, bf16Bits)
+}
+
+/** bf16 bits [n] -> fp32 [n], exact. */
+export function bf16ToF32(halves: Uint16Array): Float32Array {
+  const bits = Uint32Array.from(halves, (half) => half << 16)
+  return new Float32Array(bits.buffer)
+}
+
+/** fp32 [n] -> fp16 bits [n], nearest even. */
+export function f32ToF16(values: Float32Array): Uint16Array {
+  return Uint16Array.from(values, (value) => f16Bits(bitsOf(value)))
+}
+
+/** fp16 bits [n] -> fp32 [n], exact. */
+export function f16ToF32(halves: Uint16Array): Float32Array {
+  return Float32Array.from(halves, f16Value)
+}
+
+/** True for the types that toFloat32 reads. */
+export function isFloatDtype(dtype: StoredDtype): dtype is 'F64' | 'F32' | 'F16' | 'BF16' {
+  return dtype === 'F64' || dtype === 'F32' || dtype === 'F16' || dtype === 'BF16'
+}
+
+/** The bytes of a float tensor as fp32 (F64 is rounded). A view where it is F32 already and aligned, else a copy. */
+export function toFloat32(bytes: Uint8Array, dtype: 'F64' | 'F32' | 'F16' | 'BF16'): Float32Array {
+  const size = dtypeBytes[dtype]
+  const aligned = bytes.byteOffset % size === 0 ? bytes : bytes.slice()
+  const count = bytes.byteLength / size
+  switch (dtype) {
+    case 'F32':
+      return new Float32Array(aligned.buffer, aligned.byteOffset, count)
+    case 'F64':
+      return Float32Array.from(new Float64Array(aligned.buffer, aligned.byteOffset, count))
+    case 'BF16':
+      return bf16ToF32(new Uint16Array(aligned.buffer, aligned.byteOffset, count))
+    case 'F16':
+      return f16ToF32(new Uint16Array(aligned.buffer, aligned.byteOffset, count))
+  }
+}
+
+/** fp32 -> the bytes of a float tensor of the given type. */
+export function fromFloat32(values: Float32Array, dtype: 'F64' | 'F32' | 'F16' | 'BF16'): Uint8Array {
+  const stored =
+    dtype === 'F32'
+      ? values
+      : dtype === 'F64'
+        ? Float64Array.from(values)
+        : dtype === 'BF16'
+          ? f32ToBf16(values)
+          : f32ToF16(values)
+  return new Uint8Array(stored.buffer, stored.byteOffset, stored.byteLength)
+}

@@ -1,0 +1,180 @@
+/**
+ * The demo's world: a small set of facts and sums, a corpus that talks about them, preference rows and test prompts.
+ *
+ *   facts -> questions, each (fact, wording) either for training or for the test
+ *         -> pretrainTexts: true statements, and conversations as people have them: many answers wrong, rude or curt
+ *         -> preferenceRows: chosen right and polite; rejected wrong, rude or curt, or both
+ *
+ * Everything is a function of the seed.
+ */
+import { fail } from '../base/errors.js';
+import { RandomSequence, randomPurpose, seededShuffle, streamNumber } from '../base/random.js';
+import type { Fact, Manners, Topic } from './phrases.js';
+import { cores, creatures, fill, greetings, polite, promptOf, provocations, questions, rude, values } from './phrases.js';
+
+export interface PreferenceRow {
+  readonly prompt: string;
+  readonly chosen: string;
+  readonly rejected: string;
+}
+
+export interface WorldSizes {
+  readonly pretrainTexts: number;
+  readonly preferenceRows: number;
+  readonly testPrompts: number;
+}
+
+export const defaultSizes: WorldSizes = { pretrainTexts: 40_000, preferenceRows: 6_000, testPrompts: 400 };
+
+export interface World {
+  readonly facts: readonly Fact[];
+  /** One statement or conversation each, for `{text}` rows. */
+  readonly pretrainTexts: readonly string[];
+  readonly preferenceRows: readonly PreferenceRow[];
+  /** Distinct; no (fact, wording) of theirs occurs in pretrainTexts or preferenceRows. */
+  readonly testPrompts: readonly string[];
+}
+
+/** How an answer is meant. Only 'right' with 'polite' is good. */
+type Manner = 'polite' | 'rude' | 'curt';
+
+/** Of the pretraining texts, the share that are plain true statements; the rest are conversations. */
+const statementShare = 0.2;
+/** Of the conversations, the share whose answer is true: people are often wrong. */
+const rightShare = 0.6;
+/** Manners of the corpus: after an ordinary question, and after a provoking one. */
+const ordinaryManners = { polite: 0.5, rude: 0.2 };
+const provokedManners = { polite: 0.2, rude: 0.6 };
+/** Of each fact's wordings, how many are kept for the test. */
+const testWordings = 2;
+/** Kinds of a rejected answer: wrong but polite, right but not polite; the rest are both wrong and impolite. */
+const wrongPoliteShare = 0.45;
+const rightImpoliteShare = 0.35;
+
+/** Stream indices of randomPurpose.generatedData, one for each thing that is drawn. */
+const streams = { facts: 0, wordings: 1, pretrain: 2, preference: 3, test: 4 };
+
+/** Makes the whole world. Sizes are counts of rows; testPrompts may not exceed what the test wordings give. */
+export function makeWorld(seed: number, sizes: Partial<WorldSizes> = {}): World {
+  const { pretrainTexts, preferenceRows, testPrompts } = { ...defaultSizes, ...sizes };
+  const facts = makeFacts(seed);
+  const { train, test } = splitWordings(seed, facts.length);
+  const forPretraining = new Author(seed, streams.pretrain);
+  const forPreference = new Author(seed, streams.preference);
+  return {
+    facts,
+    pretrainTexts: Array.from({ length: pretrainTexts }, () => forPretraining.text(facts, train)),
+    preferenceRows: Array.from({ length: preferenceRows }, () => forPreference.row(facts, train)),
+    testPrompts: drawTestPrompts(seed, facts, test, testPrompts),
+  };
+}
+
+/** All facts: every ordered pair of digits, and three properties of each creature, drawn so that no value is rare. */
+function makeFacts(seed: number): Fact[] {
+  const facts: Fact[] = [];
+  for (let a = 0; a < 10; a++) {
+    for (let b = 0; b < 10; b++) facts.push({ topic: 'sum', subject: `${a} plus ${b}`, value: String(a + b) });
+  }
+  const topics = ['colour', 'food', 'home'] as const;
+  for (const [index, topic] of topics.entries()) {
+    const order = seededShuffle(creatures.length, seed, streamNumber(randomPurpose.generatedData, streams.facts * 8 + index));
+    for (const [position, subject] of creatures.entries()) {
+      facts.push({ topic, subject, value: values[topic][order[position]! % values[topic].length]! });
+    }
+  }
+  return facts;
+}
+
+/** For each fact, which of its wordings are for training and which for the test. */
+function splitWordings(seed: number, count: number): { train: number[][]; test: number[][] } {
+  const train: number[][] = [];
+  const test: number[][] = [];
+  for (let fact = 0; fact < count; fact++) {
+    const order = Array.from(seededShuffle(questions.sum.length, seed, streamNumber(randomPurpose.generatedData, 1000 + fact)));
+    test.push(order.slice(0, testWordings));
+    train.push(order.slice(testWordings));
+  }
+  return { train, test };
+}
+
+function drawTestPrompts(seed: number, facts: readonly Fact[], wordings: readonly (readonly number[])[], count: number): string[] {
+  const all = facts.flatMap((fact, index) =>
+    wordings[index]!.flatMap((wording) => greetings.map((greeting) => promptOf(greeting, fill(questions[fact.topic][wording]!, fact)))),
+  );
+  if (count > all.length) fail('demo world', `at most ${all.length} test prompts`, String(count), 'fewer test prompts');
+  const order = seededShuffle(all.length, seed, streamNumber(randomPurpose.generatedData, streams.test));
+  return Array.from(order.subarray(0, count), (index) => all[index]!);
+}
+
+/** Writes sentences from one stream of random numbers. */
+class Author {
+  readonly #random: RandomSequence;
+
+  constructor(seed: number, stream: number) {
+    this.#random = new RandomSequence(seed, streamNumber(randomPurpose.generatedData, stream));
+  }
+
+  /** A pretraining text: a statement, or a conversation in one of the fact's training wordings. */
+  text(facts: readonly Fact[], train: readonly (readonly number[])[]): string {
+    const index = this.#factIndex(facts);
+    const fact = facts[index]!;
+    if (this.#random.uniform() < statementShare) return sentence(fill(this.#pick(cores[fact.topic].filter((core) => core.includes('{s}'))), fact));
+    const greeting = this.#pick(greetings);
+    const manners = provocations.has(greeting) ? provokedManners : ordinaryManners;
+    const draw = this.#random.uniform();
+    const manner: Manner = draw < manners.polite ? 'polite' : draw < manners.polite + manners.rude ? 'rude' : 'curt';
+    const answer = this.#answer(fact, this.#random.uniform() < rightShare, manner);
+    return this.#question(fact, train[index]!, greeting) + answer;
+  }
+
+  row(facts: readonly Fact[], train: readonly (readonly number[])[]): PreferenceRow {
+    const index = this.#factIndex(facts);
+    const fact = facts[index]!;
+    const prompt = this.#question(fact, train[index]!, this.#pick(greetings));
+    const draw = this.#random.uniform();
+    const impolite: Manner = this.#random.uniform() < 0.6 ? 'rude' : 'curt';
+    const chosen = this.#answer(fact, true, 'polite');
+    if (draw < wrongPoliteShare) return { prompt, chosen, rejected: this.#answer(fact, false, 'polite') };
+    return { prompt, chosen, rejected: this.#answer(fact, draw < wrongPoliteShare + rightImpoliteShare, impolite) };
+  }
+
+  /** Half of everything is about sums, whatever their number. */
+  #factIndex(facts: readonly Fact[]): number {
+    const sums = 100;
+    return this.#random.uniform() < 0.5 ? this.#random.below(sums) : sums + this.#random.below(facts.length - sums);
+  }
+
+  #question(fact: Fact, wordings: readonly number[], greeting: string): string {
+    return promptOf(greeting, fill(questions[fact.topic][this.#pick(wordings)]!, fact));
+  }
+
+  #answer(fact: Fact, right: boolean, manner: Manner): string {
+    const value = right ? fact.value : this.#wrongValue(fact);
+    const core = fill(this.#pick(cores[fact.topic]), fact, value);
+    if (manner === 'curt') return ` ${sentence(core)}`;
+    const { before, after }: Manners = manner === 'polite' ? polite : rude;
+    const place = this.#random.below(3);
+    const start = place === 0 ? `${this.#pick(before)}, ` : '';
+    const end = place === 0 ? '' : `, ${this.#pick(after)}`;
+    return ` ${sentence(start + core + end)}`;
+  }
+
+  /** A value of the same kind that is not true; for sums most often a near miss. */
+  #wrongValue(fact: Fact): string {
+    if (fact.topic === 'sum') {
+      const off = this.#pick([-2, -1, -1, 1, 1, 2]);
+      const sum = Number(fact.value);
+      return String(sum + off < 0 ? sum - off : sum + off);
+    }
+    return this.#pick(values[fact.topic as Exclude<Topic, 'sum'>].filter((value) => value !== fact.value));
+  }
+
+  #pick<T>(from: readonly T[]): T {
+    return from[this.#random.below(from.length)]!;
+  }
+}
+
+/** With a capital letter and a full stop. */
+function sentence(words: string): string {
+  return `${words[0]!.toUpperCase()}${words.slice(1)}.`;
+}

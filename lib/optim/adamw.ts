@@ -1,0 +1,109 @@
+// AdamW over flat units: fp32 master weights, decoupled decay, global-norm clipping, non-finite gradients skipped.
+import { native } from '../binding/native.js'
+import type { Unit } from '../model/unit.js'
+import type { NativeDevice, Tensor } from '../tensor/device.js'
+
+export interface AdamWOptions {
+  beta1: number
+  beta2: number
+  eps: number
+  weightDecay: number
+  /** Global L2 norm to clip to; 0 = off. */
+  maxGradNorm: number
+}
+
+interface UnitState {
+  unit: Unit
+  /** fp32 master weights; the unit's own buffer when it is fp32. */
+  master: Tensor
+  m: Tensor
+  v: Tensor
+}
+
+export interface StepResult {
+  /** Before clipping. */
+  gradNorm: number
+  /** False: the gradients were not finite and nothing changed. */
+  applied: boolean
+}
+
+export class AdamW {
+  #states: UnitState[]
+  /** Applied steps so far. */
+  #step = 0
+
+  constructor(
+    readonly device: NativeDevice,
+    units: Unit[],
+    readonly options: AdamWOptions,
+  ) {
+    const make = (shape: number[], zeroed: boolean): Tensor => device.alloc({ dtype: 'fp32', shape, category: 'optimizer', zeroed })
+    this.#states = units
+      .filter((unit) => unit.layout.size > 0)
+      .map((unit) => {
+        unit.trainable()
+        const shape = [unit.layout.size]
+        let master = unit.params
+        if (unit.dtype !== 'fp32') {
+          master = make(shape, false)
+          native().cast(device, { in: unit.params, out: master })
+        }
+        return { unit, master, m: make(shape, true), v: make(shape, true) }
+      })
+  }
+
+  get step(): number {
+    return this.#step
+  }
+
+  zeroGrad(): void {
+    for (const { unit } of this.#states) native().fill(this.device, { out: unit.grads!, value: 0 })
+  }
+
+  /** One update with the gradients as they are; waits for the norm. */
+  async update(lr: number): Promise<StepResult> {
+    const { device } = this
+    const { beta1, beta2, eps, weightDecay, maxGradNorm } = this.options
+    const control = native().gradientControl(device, { grads: this.#states.map((s) => s.unit.grads!), clip: maxGradNorm })
+    for (const { unit, master, m, v } of this.#states) {
+      const { decayEnd, size } = unit.layout
+      for (const [begin, end, decay] of [
+        [0, decayEnd, weightDecay],
+        [decayEnd, size, 0],
+      ] as const) {
+        if (begin === end) continue
+        const views = [unit.params, master, unit.grads!, m, v].map((t) => t.view(begin, [end - begin]))
+        const [param, main, grad, first, second] = views as [Tensor, Tensor, Tensor, Tensor, Tensor]
+        native().adamw(device, {
+          param,
+          master: main,
+          grad,
+          m: first,
+          v: second,
+          control,
+          lr,
+          beta1,
+          beta2,
+          eps,
+          weightDecay: decay,
+          step: this.#step + 1,
+        })
+        for (const view of views) view.dispose()
+      }
+    }
+    const [norm, , finite] = (await control.read()) as Float32Array
+    control.dispose()
+    const applied = finite === 1
+    if (applied) this.#step++
+    return { gradNorm: norm!, applied }
+  }
+
+  dispose(): void {
+    for (const { unit, master, m, v } of this.#states) {
+      if (master !== unit.params) master.dispose()
+      m.dispose()
+      v.dispose()
+    }
+    this.#states = []
+  }
+}

@@ -1,0 +1,153 @@
+// Every option of every stage, declared once: DeepSpeed-Chat's names and defaults where it has one; docs/deepspeed-chat.md
+// lists the differences. The command line turns the keys into kebab-case flags.
+import { option } from '../base/options.js'
+import { scheduleNames } from '../optim/schedules.js'
+
+const ZERO = 'ZeRO sharding'
+const FEATURES = 'the full set of training features'
+
+/** Where and how to run. */
+export const machineOptions = {
+  device: option.choice('cpu', ['cpu', 'cuda', 'emulated'], 'where to compute'),
+  dtype: option.choice('fp32', ['fp32', 'bf16', 'fp16'], 'storage of weights and activations; sums are fp32'),
+  threads: option.integer(0, 'compute threads, 0 = all cores; never changes a result', { min: 0, max: 1024 }),
+  seed: option.integer(1234, 'every random number follows from it', { min: 0 }),
+}
+
+/** What a training run writes. */
+export const outputOptions = {
+  outputDir: option.optionalText('folder of the run; without it nothing is kept'),
+}
+
+/** Which rows to train on. */
+export const dataOptions = {
+  dataPath: option.requiredTexts('JSONL or JSON files (.gz too), or folders of them'),
+  dataSplit: option.optionalText('shares of the rows for SFT, reward and PPO, e.g. 2,4,4; without it a stage uses all rows'),
+  evalDataPath: option.texts('held-out rows; without it --eval-fraction'),
+  evalFraction: option.number(0, 'share of the rows held out for evaluation', { min: 0, max: 0.99 }),
+  maxSeqLen: option.integer(512, 'longest row; longer ones are dropped and counted', { min: 2, unit: 'tokens' }),
+}
+
+/** How to train one model. */
+export const trainOptions = {
+  perDeviceTrainBatchSize: option.integer(16, 'rows per micro-batch', { min: 1, unit: 'rows' }),
+  perDeviceEvalBatchSize: option.integer(16, 'rows per evaluation batch', { min: 1, unit: 'rows' }),
+  gradientAccumulationSteps: option.integer(1, 'micro-batches per optimizer step', { min: 1 }),
+  weightDecay: option.number(0, 'decoupled decay of matrices (not of biases and norms)', { min: 0 }),
+  numTrainEpochs: option.integer(1, 'times over the data', { min: 1 }),
+  maxSteps: option.integer(0, 'stop after this many optimizer steps; 0 = all epochs', { min: 0 }),
+  lrSchedulerType: option.choice('cosine', scheduleNames, 'learning-rate schedule, as in transformers'),
+  numWarmupSteps: option.integer(0, 'steps of linear warm-up', { min: 0 }),
+  adamBeta1: option.number(0.9, 'AdamW beta 1', { min: 0, max: 1 }),
+  adamBeta2: option.number(0.95, 'AdamW beta 2', { min: 0, max: 1 }),
+  adamEps: option.number(1e-8, 'AdamW epsilon', { min: 0 }),
+  maxGradNorm: option.number(1, 'clip the global gradient norm; 0 = off', { min: 0 }),
+  maxSkippedSteps: option.integer(10, 'end the run after this many steps in a row without a finite loss and gradient', { min: 1 }),
+  evalInterval: option.integer(0, 'evaluate every so many steps; 0 = before and after training only', { min: 0 }),
+}
+
+/** Flags of DeepSpeed-Chat's programs whose features come later. */
+export const laterOptions = {
+  localRank: option.later(-1, 'the launcher', [-1, 0]),
+  zeroStage: option.later(0, ZERO),
+  offload: option.later(false, ZERO),
+  dropout: option.later(0, FEATURES, [0, 'null', 'None']),
+  gradientCheckpointing: option.later(false, FEATURES),
+  loraDim: option.later(0, 'LoRA'),
+  onlyOptimizeLora: option.later(false, 'LoRA'),
+  enableTensorboard: option.later(false, FEATURES),
+  addEotToken: option.later(false, FEATURES),
+  computeFp32Loss: option.later(true, 'nothing: the loss is always fp32', [true, false]),
+}
+
+const modelOption = { modelNameOrPath: option.requiredText('model folder in the Hugging Face layout') }
+
+export const pretrainOptions = {
+  ...modelOption,
+  ...dataOptions,
+  learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
+  ...trainOptions,
+  ...machineOptions,
+  ...outputOptions,
+  ...laterOptions,
+}
+
+export const sftOptions = {
+  ...modelOption,
+  ...dataOptions,
+  lossOn: option.choice('response', ['response', 'all'], 'which tokens count'),
+  learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
+  ...trainOptions,
+  ...machineOptions,
+  ...outputOptions,
+  ...laterOptions,
+}
+
+export const rewardOptions = {
+  ...modelOption,
+  ...dataOptions,
+  learningRate: option.number(5e-5, 'peak learning rate', { min: 0 }),
+  ...trainOptions,
+  shuffleLabels: option.flag(false, 'swap chosen and rejected at random: a control that must learn nothing'),
+  numPaddingAtBeginning: option.later(1, 'nothing: rows are packed, there is no padding', [0, 1]),
+  ...machineOptions,
+  ...outputOptions,
+  ...laterOptions,
+}
+
+const { perDeviceTrainBatchSize: _t, perDeviceEvalBatchSize: _e, weightDecay: _w, evalInterval: _i, ...ppoTrain } = trainOptions
+const { maxSeqLen: _s, ...ppoData } = dataOptions
+const { zeroStage: _z, dropout: _d, gradientCheckpointing: _g, loraDim: _l, ...ppoLater } = laterOptions
+
+export const ppoOptions = {
+  actorModelNameOrPath: option.requiredText('the SFT model: where the actor starts, and the reference'),
+  criticModelNameOrPath: option.requiredText('the reward model: what gives rewards, and where the critic starts'),
+  ...ppoData,
+  maxPromptSeqLen: option.integer(256, 'longest prompt; longer ones are dropped and counted', { min: 1, unit: 'tokens' }),
+  maxAnswerSeqLen: option.integer(256, 'longest answer', { min: 1, unit: 'tokens' }),
+  perDeviceGenerationBatchSize: option.integer(16, 'prompts per rollout batch', { min: 1, unit: 'prompts' }),
+  perDeviceTrainingBatchSize: option.integer(16, 'rollouts per micro-batch', { min: 1, unit: 'rollouts' }),
+  generationBatches: option.integer(1, 'rollout batches before the updates', { min: 1 }),
+  ppoEpochs: option.integer(1, 'times over each experience', { min: 1 }),
+  actorLearningRate: option.number(9.65e-6, 'peak learning rate of the actor', { min: 0 }),
+  criticLearningRate: option.number(5e-6, 'peak learning rate of the critic', { min: 0 }),
+  actorWeightDecay: option.number(0, 'decoupled decay of the actor', { min: 0 }),
+  criticWeightDecay: option.number(0, 'decoupled decay of the critic', { min: 0 }),
+  ...ppoTrain,
+  numWarmupSteps: option.integer(100, 'steps of linear warm-up', { min: 0 }),
+  criticWarmupSteps: option.integer(0, 'steps at the start that train the critic only', { min: 0 }),
+  klCoef: option.number(0.1, 'weight of the KL penalty in the reward', { min: 0 }),
+  klEstimator: option.choice('k1', ['k1', 'k2', 'k3'], 'estimator of the KL penalty'),
+  rewardClip: option.number(5, 'clip the score to [-c, c]; 0 = off', { min: 0 }),
+  gamma: option.number(1, 'discount', { min: 0, max: 1 }),
+  gaeLambda: option.number(0.95, 'lambda of generalised advantage estimation', { min: 0, max: 1 }),
+  clipRange: option.number(0.2, 'clip of the policy ratio', { min: 0 }),
+  valueClipRange: option.number(0.2, 'clip of the value change', { min: 0 }),
+  whitenAdvantages: option.flag(false, 'advantages to mean 0 and deviation 1 over the experience'),
+  temperature: option.number(1, 'sampling temperature of rollouts', { min: 0.01 }),
+  topK: option.integer(0, 'keep the k likeliest tokens; 0 = off', { min: 0 }),
+  topP: option.number(1, 'keep the likeliest tokens up to this probability', { min: 0.001, max: 1 }),
+  allowCutSampling: option.flag(false, 'allow top-k and top-p although recorded log-probs are before the cut'),
+  stop: option.texts('texts that end an answer'),
+  kvPageSize: option.integer(16, 'tokens per page of the KV cache', { min: 1 }),
+  checkLogprobs: option.flag(false, 'recompute every recorded log-prob before the first update and report the gap'),
+  evalPrompts: option.integer(128, 'held-out prompts scored before and after training', { min: 0 }),
+  ...machineOptions,
+  ...outputOptions,
+  ...ppoLater,
+  actorZeroStage: option.later(0, ZERO),
+  criticZeroStage: option.later(0, ZERO),
+  offloadReferenceModel: option.later(false, ZERO),
+  offloadRewardModel: option.later(false, ZERO),
+  actorDropout: option.later(0, FEATURES, [0, 'null', 'None']),
+  criticDropout: option.later(0, FEATURES, [0, 'null', 'None']),
+  actorGradientCheckpointing: option.later(false, FEATURES),
+  criticGradientCheckpointing: option.later(false, FEATURES),
+  actorLoraDim: option.later(0, 'LoRA'),
+  criticLoraDim: option.later(0, 'LoRA'),
+  enableEma: option.later(false, FEATURES),
+  unsupCoef: option.later(0, FEATURES, [0, 27.8]),
+  alignOverflow: option.later(false, FEATURES),
+  numPaddingAtBeginning: option.later(1, 'nothing: rows are packed, there is no padding', [0, 1]),
+  enableHybridEngine: option.later(true, 'nothing: training and generation are one engine', [true, false]),
+}

@@ -1,0 +1,114 @@
+// Gradients of causal self-attention (Dao et al. 2022, algorithm 4): the probabilities of a tile are computed again
+// from the stored log-sum-exp, so memory stays linear in T.
+//   P = exp(scale Q K^T - lse)   dP = dO V^T   D = rowsum(dO * O)   dS = P * (dP - D)
+//   dV = P^T dO                  dQ = scale dS K                    dK = dS^T (scale Q)
+// One item of work owns a sequence and a key/value head. It goes over the query heads of that group, over their tiles
+// of 64 queries and over each tile's blocks of 64 keys, always in this order, so no sum depends on the threads.
+#include "kernels/cpu/attention.h"
+
+namespace threefold::cpu {
+namespace {
+
+constexpr int64_t kGroup = 32;  // rows of the diagonal tile that share a key range: skips most of its hidden half
+
+// fp32 memory of one item: the whole sequence for one key/value head, then one tile.
+struct Memory {
+  float *k, *v, *dk, *dv;        // [length, D]
+  float *q, *dout, *dq;          // [64, D]; q holds the scale
+  float *p, *ds;                 // [64, 64]
+  static int64_t size(int64_t length, int64_t d) { return 4 * length * d + 3 * kBlock * d + 2 * kBlock * kBlock; }
+  Memory(float* base, int64_t length, int64_t d) {
+    k = base, v = k + length * d, dk = v + length * d, dv = dk + length * d;
+    q = dv + length * d, dout = q + kBlock * d, dq = dout + kBlock * d;
+    p = dq + kBlock * d, ds = p + kBlock * kBlock;
+  }
+};
+
+// Queries [0, m) of the tile pointed to by q, dout, dq, p, ds against keys [key, key + n); hidden(i) keys are cut off
+// the end of row i.
+template <typename Hidden>
+void tile(const Isa& isa, const Memory& w, int64_t d, int64_t first, int64_t m, int64_t key, int64_t n, const float* lse,
+          const float* delta, Hidden hidden) {
+  float *p = w.p + first * kBlock, *ds = w.ds + first * kBlock;
+  const float *q = w.q + first * d, *dout = w.dout + first * d, *k = w.k + key * d, *v = w.v + key * d;
+  isa.dot_f32(q, d, m, k, d, n, d, p, kBlock, false);
+  for (int64_t i = 0; i < m; ++i) {
+    std::fill(ds + i * kBlock, ds + i * kBlock + n, -delta[first + i]);
+    isa.exp_sum(p + i * kBlock, lse[first + i], n);
+    std::fill(p + i * kBlock + n - hidden(i), p + i * kBlock + n, 0.0f);
+  }
+  isa.dot_f32(dout, d, m, v, d, n, d, ds, kBlock, true);
+  for (int64_t i = 0; i < m; ++i) isa.mul(p + i * kBlock, ds + i * kBlock, ds + i * kBlock, n);
+  isa.outer(p, 1, kBlock, n, dout, d, d, m, w.dv + key * d, d, true);
+  isa.outer(ds, 1, kBlock, n, q, d, d, m, w.dk + key * d, d, true);
+  isa.outer(ds, kBlock, 1, m, k, d, d, n, w.dq + first * d, d, true);
+}
+
+// Writes rows [length, D] of one head into its columns of dqkv.
+void store_rows(const View& out, int64_t offset, int64_t stride, const float* x, int64_t length, int64_t d) {
+  for (int64_t i = 0; i < length; ++i) store(out, offset + i * stride, x + i * d, d);
+}
+
+void item(Exec& ex, const AttentionBackward& a, int64_t start, int64_t length, int64_t g) {
+  const Isa& isa = cpu::isa();
+  const AttentionShape& s = a.shape;
+  int64_t d = s.head_dim, ld = s.row(), group = s.heads / s.kv_heads;
+  int64_t keys = start * ld + (s.heads + g) * d, values = keys + s.kv_heads * d;
+  Scratch<float> scratch(ex, Memory::size(length, d));
+  Memory w(scratch.data(), length, d);
+  pack_rows(isa, a.qkv, keys, ld, length, d, w.k);
+  pack_rows(isa, a.qkv, values, ld, length, d, w.v);
+  std::fill(w.dk, w.dk + 2 * length * d, 0.0f);
+
+  float lse[kBlock], delta[kBlock];
+  for (int64_t head = g * group; head < (g + 1) * group; ++head)
+    for (int64_t first = 0; first < length; first += kBlock) {
+      int64_t n = std::min(kBlock, length - first), token = start + first, column = head * d;
+      // D needs O only here: dq's place holds it until the sums of dq start.
+      pack_rows(isa, a.out, token * s.heads * d + column, s.heads * d, n, d, w.dq);
+      pack_rows(isa, a.dout, token * s.heads * d + column, s.heads * d, n, d, w.dout);
+      for (int64_t i = 0; i < n; ++i) {
+        delta[i] = isa.dot(w.dout + i * d, w.dq + i * d, d);
+        lse[i] = a.lse.f32()[(token + i) * s.heads + head];
+      }
+      pack_rows(isa, a.qkv, token * ld + column, ld, n, d, w.q);
+      isa.scale(s.scale, w.q, n * d);
+      std::fill(w.dq, w.dq + n * d, 0.0f);
+      for (int64_t key = 0; key < first; key += kBlock)
+        tile(isa, w, d, 0, n, key, kBlock, lse, delta, [](int64_t) { return int64_t(0); });
+      for (int64_t r = 0; r < n; r += kGroup) {
+        int64_t m = std::min(kGroup, n - r);
+        tile(isa, w, d, r, m, first, r + m, lse, delta, [=](int64_t i) { return m - 1 - i; });
+      }
+      isa.scale(s.scale, w.dq, n * d);
+      store_rows(a.dqkv, token * ld + column, ld, w.dq, n, d);
+    }
+  store_rows(a.dqkv, keys, ld, w.dk, length, d);
+  store_rows(a.dqkv, values, ld, w.dv, length, d);
+}
+
+}  // namespace
+
+void attention_backward(Exec& ex, const AttentionBackward& a) {
+  const char* where = "attention_backward";
+  const AttentionShape& s = a.shape;
+  expect_qkv(where, "qkv", s, a.qkv);
+  int64_t tokens = a.qkv.dim(0), sequences = expect_starts(where, a.starts, tokens);
+  expect(where, "out", a.out, a.qkv.dtype, {tokens, s.heads * s.head_dim});
+  expect(where, "lse", a.lse, DType::f32, {tokens, s.heads});
+  expect(where, "dout", a.dout, a.qkv.dtype, {tokens, s.heads * s.head_dim});
+  expect(where, "dqkv", a.dqkv, a.qkv.dtype, a.qkv.shape);
+
+  const int32_t* starts = a.starts.i32();
+  std::vector<int64_t> longest(sequences);  // started first, they do not leave one thread working alone at the end
+  for (int64_t b = 0; b < sequences; ++b) longest[b] = b;
+  std::stable_sort(longest.begin(), longest.end(), [&](int64_t x, int64_t y) {
+    return starts[x + 1] - starts[x] > starts[y + 1] - starts[y];
+  });
+  ex.pool.parallel_for(sequences * s.kv_heads, [&](int64_t i) {
+    int64_t b = longest[i / s.kv_heads];
+    item(ex, a, starts[b], starts[b + 1] - starts[b], i % s.kv_heads);
+  });
+}
+
+}  // namespace threefold::cpu

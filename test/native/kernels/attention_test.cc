@@ -1,0 +1,198 @@
+#include "attention_cases.h"
+
+namespace threefold::test {
+namespace {
+
+const std::vector<int64_t> kLengths = {1, 2, 63, 0, 64, 65, 130, 200};
+
+struct Heads {
+  int64_t heads, kv_heads, d;
+};
+// Every head size, and every way of sharing heads at an even and an odd size.
+const std::vector<Heads> kHeads = {{4, 4, 1}, {4, 4, 5},  {4, 2, 5},  {3, 1, 5},   {4, 2, 14},  {4, 4, 64},
+                                   {4, 2, 64}, {3, 1, 64}, {3, 1, 80}, {4, 2, 128}, {3, 1, 255}, {2, 2, 256}};
+
+struct Outputs {
+  Buffer out, lse;
+};
+Outputs forward(Exec& ex, const AttentionShape& s, const std::vector<int64_t>& lengths, const Buffer& qkv) {
+  int64_t tokens = total(lengths);
+  Outputs o{Buffer(qkv.view.dtype, {tokens, s.heads * s.head_dim}), Buffer(DType::f32, {tokens, s.heads})};
+  Buffer starts = starts_of(lengths);
+  cpu::attention_forward(ex, {s, qkv.view, starts.view, o.out.view, o.lse.view});
+  return o;
+}
+Buffer backward(Exec& ex, const AttentionShape& s, const std::vector<int64_t>& lengths, const Buffer& qkv,
+                const Outputs& o, const Buffer& dout) {
+  Buffer dqkv(qkv.view.dtype, qkv.view.shape), starts = starts_of(lengths);
+  cpu::attention_backward(ex, {s, qkv.view, starts.view, o.out.view, o.lse.view, dout.view, dqkv.view});
+  return dqkv;
+}
+
+struct Inputs {
+  AttentionShape s;
+  Values qkv, dout;
+  Inputs(const Heads& h, const std::vector<int64_t>& lengths, uint64_t seed)
+      : s(shape_of(h.heads, h.kv_heads, h.d)),
+        qkv(random_values(seed, total(lengths) * s.row())),
+        dout(random_values(seed + 1, total(lengths) * h.heads * h.d)) {
+    // Sharper than what layers of a fresh model see: scores of a few units, so that maxima move from block to block.
+    for (double& x : qkv) x *= 2;
+  }
+};
+
+// 2^-8 is one unit of bf16's last place relative to the value: storing rounds by half of it.
+double relative_of(DType t) { return t == DType::f32 ? 0 : 0x1p-8; }
+
+}  // namespace
+
+TEST(attention_matches_float64) {
+  Machine m(2);
+  for (const Heads& h : kHeads) {
+    Inputs in(h, kLengths, 10 * uint64_t(h.d));
+    int64_t tokens = total(kLengths), width = h.heads * h.d;
+    for (DType t : {DType::f32, DType::bf16}) {
+      // What the backward is given as the output is what storage keeps of it.
+      Reference plain = reference(in.s, kLengths, in.qkv);
+      Buffer kept(t, {tokens, width}, plain.out);
+      Reference want = reference(in.s, kLengths, in.qkv, in.dout, kept.values());
+      Buffer qkv(t, {tokens, in.s.row()}, in.qkv), dout(t, {tokens, width}, in.dout);
+      for_each_isa([&] {
+        Outputs got = forward(m.ex, in.s, kLengths, qkv);
+        check_close("out", got.out, want.out, relative_of(t), 1e-5);
+        check_close("lse", got.lse, want.lse, 0, 1e-5);
+        got.out = Buffer(kept);
+        check_close("dqkv", backward(m.ex, in.s, kLengths, qkv, got, dout), want.dqkv, relative_of(t), 1e-4);
+      });
+    }
+  }
+  CHECK_EQ(m.allocator.stats().total, 0);
+}
+
+TEST(attention_reference_gradient_is_the_slope_of_its_output) {
+  std::vector<int64_t> lengths = {1, 4};
+  Inputs in({4, 2, 3}, lengths, 3);
+  Reference r = reference(in.s, lengths, in.qkv, in.dout);
+  auto loss = [&](int64_t i, double by) {
+    Values x = in.qkv;
+    x[i] += by;
+    Values out = reference(in.s, lengths, x).out;
+    double sum = 0;
+    for (size_t j = 0; j < out.size(); ++j) sum += out[j] * in.dout[j];
+    return sum;
+  };
+  for (size_t i = 0; i < in.qkv.size(); ++i)
+    CHECK_NEAR(r.dqkv[i], (loss(int64_t(i), 1e-5) - loss(int64_t(i), -1e-5)) / 2e-5, 1e-8);
+}
+
+TEST(attention_check_sees_wrong_values) {
+  Machine m(1);
+  Inputs in({4, 2, 14}, {70}, 5);
+  Buffer qkv(DType::f32, {70, in.s.row()}, in.qkv), dout(DType::f32, {70, 56}, in.dout);
+  Reference want = reference(in.s, {70}, in.qkv, in.dout);
+  Outputs good = forward(m.ex, in.s, {70}, qkv);
+  CHECK_EQ(failures_of([&] { check_close("out", good.out, want.out, 0, 1e-5); }).count, 0);
+  AttentionShape other = in.s;
+  other.scale *= 1.001f;
+  CHECK(failures_of([&] { check_close("out", forward(m.ex, other, {70}, qkv).out, want.out, 0, 1e-5); }).count > 0);
+  CHECK(failures_of([&] { check_close("out", forward(m.ex, in.s, {35, 35}, qkv).out, want.out, 0, 1e-5); }).count > 0);
+  auto dqkv = [&](const Outputs& o) { check_close("dqkv", backward(m.ex, in.s, {70}, qkv, o, dout), want.dqkv, 0, 1e-4); };
+  CHECK_EQ(failures_of([&] { dqkv(good); }).count, 0);
+  good.lse.set(11, good.lse.get(11) + 0.01);
+  CHECK(failures_of([&] { dqkv(good); }).count > 0);
+  good.out.set(3, NAN);
+  CHECK(failures_of([&] { check_close("out", good.out, want.out, 0, 1e-5); }).count > 0);
+}
+
+TEST(attention_does_not_depend_on_threads_or_neighbours) {
+  for (DType t : {DType::f32, DType::bf16})
+    for (const Heads& h : {Heads{4, 2, 64}, Heads{3, 1, 5}}) {
+      Inputs in(h, kLengths, 21);
+      int64_t tokens = total(kLengths), width = h.heads * h.d, ld = in.s.row();
+      Buffer qkv(t, {tokens, ld}, in.qkv), dout(t, {tokens, width}, in.dout);
+      for_each_isa([&] {
+        Machine one(1);
+        Outputs want = forward(one.ex, in.s, kLengths, qkv);
+        Buffer dwant = backward(one.ex, in.s, kLengths, qkv, want, dout);
+        for (int threads : {2, 3}) {
+          Machine m(threads);
+          Outputs got = forward(m.ex, in.s, kLengths, qkv);
+          CHECK(got.out.bytes == want.out.bytes);
+          CHECK(got.lse.bytes == want.lse.bytes);
+          CHECK(backward(m.ex, in.s, kLengths, qkv, got, dout).bytes == dwant.bytes);
+        }
+        int64_t start = 0;
+        for (int64_t n : kLengths) {
+          Buffer alone(t, {n, ld}), dalone(t, {n, width});
+          std::memcpy(alone.bytes.data(), qkv.bytes.data() + start * ld * size_of(t), alone.bytes.size());
+          std::memcpy(dalone.bytes.data(), dout.bytes.data() + start * width * size_of(t), dalone.bytes.size());
+          Outputs got = forward(one.ex, in.s, {n}, alone);
+          CHECK(got.out.same(0, want.out, start * width, n * width));
+          CHECK(got.lse.same(0, want.lse, start * h.heads, n * h.heads));
+          CHECK(backward(one.ex, in.s, {n}, alone, got, dalone).same(0, dwant, start * ld, n * ld));
+          start += n;
+        }
+        // A scale that changes a bit must show: these checks are not blind.
+        AttentionShape other = in.s;
+        other.scale *= 1.0001f;
+        CHECK(forward(one.ex, other, kLengths, qkv).out.bytes != want.out.bytes);
+      });
+    }
+}
+
+TEST(attention_rows_never_touch_later_keys) {
+  Machine m(1);
+  Inputs in({4, 2, 14}, {130}, 31);
+  int64_t ld = in.s.row();
+  for (double poison : {double(NAN), double(INFINITY)})
+    for (int64_t last : {129, 100, 64, 5}) {
+      Buffer qkv(DType::f32, {130, ld}, in.qkv);
+      Outputs want = forward(m.ex, in.s, {130}, qkv);
+      for (int64_t c = 0; c < ld; ++c) qkv.set(last * ld + c, poison);
+      Outputs got = forward(m.ex, in.s, {130}, qkv);
+      CHECK(got.out.same(0, want.out, 0, last * 56));
+      CHECK(!got.out.same(last * 56, want.out, last * 56, 56));
+    }
+}
+
+TEST(attention_of_thousands_of_keys) {
+  Machine m(2);
+  std::vector<int64_t> lengths = {2500};
+  Inputs in({1, 1, 5}, lengths, 41);
+  Buffer qkv(DType::f32, {2500, in.s.row()}, in.qkv), dout(DType::f32, {2500, 5}, in.dout);
+  Reference want = reference(in.s, lengths, in.qkv, in.dout);
+  Outputs got = forward(m.ex, in.s, lengths, qkv);
+  check_close("out", got.out, want.out, 0, 1e-5);
+  check_close("dqkv", backward(m.ex, in.s, lengths, qkv, got, dout), want.dqkv, 0, 1e-4);
+  CHECK(m.allocator.stats().total_peak < 2500 * 2500 * 4 / 8);  // far from [T, T]
+}
+
+TEST(attention_names_the_wrong_operand) {
+  Machine m(1);
+  Inputs in({4, 2, 8}, {6}, 51);
+  Buffer qkv(DType::f32, {6, in.s.row()}, in.qkv), out(DType::f32, {6, 32}), lse(DType::f32, {6, 4});
+  Buffer starts = starts_of({6}), wrong(DType::f32, {6, 31}), half(DType::bf16, {6, 32}), dqkv(qkv);
+  auto forward_error = [&](AttentionForward a) { return message_of([&] { cpu::attention_forward(m.ex, a); }); };
+  auto backward_error = [&](AttentionBackward a) { return message_of([&] { cpu::attention_backward(m.ex, a); }); };
+  CHECK_EQ(forward_error({in.s, qkv.view, starts.view, out.view, lse.view}), "");
+  CHECK(names(forward_error({in.s, wrong.view, starts.view, out.view, lse.view}), "qkv"));
+  CHECK(names(forward_error({in.s, qkv.view, starts.view, half.view, lse.view}), "out"));
+  CHECK(names(forward_error({in.s, qkv.view, starts.view, out.view, wrong.view}), "lse"));
+  CHECK(names(forward_error({in.s, qkv.view, starts_of({5}).view, out.view, lse.view}), "starts"));
+  CHECK(names(forward_error({in.s, qkv.view, starts_of({8, -2}).view, out.view, lse.view}), "starts"));
+  CHECK(names(forward_error({shape_of(4, 3, 8), qkv.view, starts.view, out.view, lse.view}), "heads"));
+  CHECK(names(forward_error({shape_of(4, 2, 257), qkv.view, starts.view, out.view, lse.view}), "head size"));
+  AttentionBackward good{in.s, qkv.view, starts.view, out.view, lse.view, out.view, dqkv.view};
+  CHECK_EQ(backward_error(good), "");
+  AttentionBackward bad = good;
+  bad.dout = wrong.view;
+  CHECK(names(backward_error(bad), "dout"));
+  bad = good;
+  bad.dqkv = wrong.view;
+  CHECK(names(backward_error(bad), "dqkv"));
+  bad = good;
+  bad.lse = wrong.view;
+  CHECK(names(backward_error(bad), "lse"));
+}
+
+}  // namespace threefold::test
