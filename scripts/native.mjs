@@ -53,7 +53,7 @@ export function run(command, args, where = 'build') {
   const verbose = process.env.THREEFOLD_VERBOSE === '1'
   const done = spawnSync(command, args, { cwd: root, stdio: ['ignore', verbose ? 'inherit' : 'pipe', verbose ? 'inherit' : 'pipe'], encoding: 'utf8', maxBuffer: 1 << 28 })
   if (done.status !== 0) {
-    process.stderr.write((done.stdout ?? '') + (done.stderr ?? ''))
+    process.stderr.write((done.stdout ?? '').replace(/^TSFILE:.*\n/gm, '') + (done.stderr ?? ''))  // tsc's list of written files hides its errors
     const short = [command, ...args].map((a) => a.replace(root, '.')).join(' ')
     stop(where, `\`${short}\` to succeed`, done.error?.message ?? (done.signal ? `signal ${done.signal}` : `exit status ${done.status}`), 'mending the first error printed above')
   }

@@ -152,6 +152,8 @@ export interface Native {
       ids: Int32Array
       positions?: Int32Array
       positionOffset?: number
+      /** The row of this id gets no gradient; -1 = none. */
+      frozenId?: number
       dout: Tensor
       dtable: Tensor
       dpositionTable?: Tensor | null

@@ -29,14 +29,16 @@ export class Tokenizer implements SpecialIds {
   /** The Jinja source of the chat template, if there is one. */
   readonly chatTemplate: string | null
   readonly #library: Library
+  readonly #unknownId: number | null
   /** Ids that the tokenizer puts before and after every text (BOS; EOS or a separator). */
   readonly #before: Int32Array
   readonly #after: Int32Array
 
-  private constructor(folder: string | null, library: Library, vocabSize: number, settings: TokenizerSettings) {
+  private constructor(folder: string | null, library: Library, facts: ModelFacts, settings: TokenizerSettings) {
     this.folder = folder
     this.#library = library
-    this.vocabSize = vocabSize
+    this.vocabSize = facts.vocabSize
+    this.#unknownId = facts.unknownToken === null ? null : (library.token_to_id(facts.unknownToken) ?? null)
     const special = findSpecialIds(settings, (token) => library.token_to_id(token) ?? null)
     this.bosId = special.bosId
     this.eosId = special.eosId
@@ -70,8 +72,12 @@ export class Tokenizer implements SpecialIds {
   static #build(folder: string | null, json: unknown, settings: TokenizerSettings, file: string): Tokenizer {
     const cure = 'the tokenizer.json that came with the model'
     if (!isJsonObject(json)) fail('tokenizer', `a JSON object in ${file}`, kindOf(json), cure)
-    const vocabSize = vocabularySize(json)
-    if (vocabSize === 0) fail('tokenizer', `a vocabulary in ${file}`, 'none in "model"."vocab"', cure)
+    const facts = modelFacts(json)
+    // The library takes an unknown kind for a plain list of words, and would then encode nonsense.
+    if (!modelTypes.includes(facts.type)) {
+      fail('tokenizer', `a model type of ${modelTypes.join(', ')} in ${file}`, JSON.stringify(facts.type), cure)
+    }
+    if (facts.vocabSize === 0) fail('tokenizer', `a vocabulary in ${file}`, 'none in "model"."vocab"', cure)
     const whole = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json }
     let library: Library
     try {
@@ -80,7 +86,7 @@ export class Tokenizer implements SpecialIds {
     } catch (error) {
       fail('tokenizer', `a tokenizer that can be built from ${file}`, String(error), cure)
     }
-    return new Tokenizer(folder, library, vocabSize, settings)
+    return new Tokenizer(folder, library, facts, settings)
   }
 
   /**
@@ -88,7 +94,20 @@ export class Tokenizer implements SpecialIds {
    * Special tokens written out in the text ("<|endoftext|>") become their ids either way, as in transformers.
    */
   encode(text: string, options: { readonly special: boolean }): Int32Array {
-    return Int32Array.from(this.#library.encode(text, { add_special_tokens: options.special }).ids)
+    // The library gives undefined, whatever its types say, for a piece that is not in the vocabulary.
+    const { ids, tokens }: { ids: (number | undefined)[]; tokens: string[] } = this.#library.encode(text, {
+      add_special_tokens: options.special,
+    })
+    return Int32Array.from(ids, (id, position) => {
+      const known = id ?? this.#unknownId
+      if (known !== null) return known
+      fail(
+        'tokenizer',
+        'text that the vocabulary can spell',
+        JSON.stringify(tokens[position]),
+        'a tokenizer with an unknown token',
+      )
+    })
   }
 
   /**
@@ -133,18 +152,28 @@ export class Tokenizer implements SpecialIds {
   }
 }
 
-/** "model"."vocab" is an object token -> id (BPE, WordPiece) or a list in id order (Unigram). */
-function vocabularySize(json: Readonly<Record<string, unknown>>): number {
+const modelTypes: readonly string[] = ['BPE', 'WordPiece', 'Unigram', 'WordLevel']
+
+interface ModelFacts {
+  readonly type: string
+  /** One more than the largest id; 0 where there is no vocabulary. */
+  readonly vocabSize: number
+  readonly unknownToken: string | null
+}
+
+/** "model"."vocab" is an object token -> id (BPE, WordPiece, WordLevel) or a list in id order (Unigram). */
+function modelFacts(json: Readonly<Record<string, unknown>>): ModelFacts {
   const model = isJsonObject(json['model']) ? json['model'] : {}
-  const vocab = model['vocab']
+  const { vocab, type, unk_token: unknown } = model
   const added: unknown[] = Array.isArray(json['added_tokens']) ? json['added_tokens'] : []
-  let size = Array.isArray(vocab) ? vocab.length : 0
+  let vocabSize = Array.isArray(vocab) ? vocab.length : 0
   const take = (id: unknown): void => {
-    if (typeof id === 'number' && id >= size) size = id + 1
+    if (typeof id === 'number' && id >= vocabSize) vocabSize = id + 1
   }
   if (isJsonObject(vocab)) for (const id of Object.values(vocab)) take(id)
   for (const token of added) if (isJsonObject(token)) take(token['id'])
-  return size
+  // Old files name no type; those are byte-pair models.
+  return { type: typeof type === 'string' ? type : 'BPE', vocabSize, unknownToken: typeof unknown === 'string' ? unknown : null }
 }
 
 /** Finds what the tokenizer adds before and after a text by comparing one text with and without. */

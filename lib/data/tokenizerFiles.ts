@@ -40,7 +40,7 @@ export interface SpecialIds {
   readonly bosId: number | null
   /** The end token that is appended to answers. */
   readonly eosId: number | null
-  /** Every id that ends an answer: eosId first, then those of generation_config.json. */
+  /** Every id that ends an answer: eosId first, then those of generation_config.json and config.json. */
   readonly eosIds: readonly number[]
   readonly padId: number | null
 }
@@ -117,7 +117,9 @@ export function findSpecialIds(settings: TokenizerSettings, idOf: (token: string
   }
   const eos = find('eos')
   const eosId = eos[0] ?? null
-  const stops = new Set([...(eosId === null ? [] : [eosId]), ...idsOf(settings.generationConfig['eos_token_id'])])
+  // config.json's list only where it is the source of eosId: under a tokenizer of another model it names other tokens.
+  const listed = [settings.generationConfig, settings.modelConfig].map((config) => idsOf(config['eos_token_id']))
+  const stops = new Set([...(eosId === null ? [] : [eosId]), ...listed[0]!, ...(listed[1]![0] === eosId ? listed[1]! : [])])
   return { bosId: find('bos')[0] ?? null, eosId, eosIds: [...stops], padId: find('pad')[0] ?? null }
 }
 

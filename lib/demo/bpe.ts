@@ -35,7 +35,8 @@ interface Piece {
 
 /**
  * Trains a tokenizer of at most `vocabSize` ids: 2 special tokens, 256 bytes, the rest merges of the most frequent
- * neighbours (ties: the pair that sorts first). Digits never merge, so every number is spelt digit by digit.
+ * neighbours (ties: the pair that sorts first). A digit merges with a space before it
+ * at most, so every number is spelt digit by digit.
  * The result depends on the texts and vocabSize alone. Source: Sennrich, Haddow, Birch, arXiv:1508.07909.
  */
 export function trainBpe(texts: Iterable<string>, vocabSize: number): TrainedTokenizer {
@@ -65,11 +66,16 @@ function countPieces(texts: Iterable<string>, characters: readonly string[]): Pi
   return Array.from(counts, ([piece, count]) => ({ symbols: Array.from(encoder.encode(piece), (byte) => characters[byte]!), count }));
 }
 
+/** A digit may merge with the space before it, never with another digit or anything else. */
+function joinsDigits(left: string, right: string): boolean {
+  return /\d/.test(left) || (/\d/.test(right) && left !== 'Ġ');
+}
+
 function mostFrequentPair(words: readonly Piece[]): [string, string] | null {
   const counts = new Map<string, number>();
   for (const { symbols, count } of words) {
     for (let i = 1; i < symbols.length; i++) {
-      if (/\d/.test(symbols[i - 1]!) || /\d/.test(symbols[i]!)) continue;
+      if (joinsDigits(symbols[i - 1]!, symbols[i]!)) continue;
       // No byte character is a space, so the joined key is unambiguous.
       const key = `${symbols[i - 1]!} ${symbols[i]!}`;
       counts.set(key, (counts.get(key) ?? 0) + count);

@@ -10,7 +10,7 @@
 import { fail } from '../base/errors.js';
 import { RandomSequence, randomPurpose, seededShuffle, streamNumber } from '../base/random.js';
 import type { Fact, Manners, Topic } from './phrases.js';
-import { cores, creatures, fill, greetings, polite, promptOf, provocations, questions, rude, values } from './phrases.js';
+import { cores, creatures, fill, greetings, operands, polite, promptOf, provocations, questions, rude, values } from './phrases.js';
 
 export interface PreferenceRow {
   readonly prompt: string;
@@ -39,12 +39,14 @@ export interface World {
 type Manner = 'polite' | 'rude' | 'curt';
 
 /** Of the pretraining texts, the share that are plain true statements; the rest are conversations. */
-const statementShare = 0.2;
+const statementShare = 0.5;
 /** Of the conversations, the share whose answer is true: people are often wrong. */
 const rightShare = 0.6;
 /** Manners of the corpus: after an ordinary question, and after a provoking one. */
 const ordinaryManners = { polite: 0.5, rude: 0.2 };
 const provokedManners = { polite: 0.2, rude: 0.6 };
+/** Of all texts and rows, the share about sums: they are harder to learn than the other facts. */
+const sumShare = 0.6;
 /** Of each fact's wordings, how many are kept for the test. */
 const testWordings = 2;
 /** Kinds of a rejected answer: wrong but polite, right but not polite; the rest are both wrong and impolite. */
@@ -69,11 +71,11 @@ export function makeWorld(seed: number, sizes: Partial<WorldSizes> = {}): World 
   };
 }
 
-/** All facts: every ordered pair of digits, and three properties of each creature, drawn so that no value is rare. */
+/** All facts: every ordered pair of operands, and three properties of each creature, drawn so that no value is rare. */
 function makeFacts(seed: number): Fact[] {
   const facts: Fact[] = [];
-  for (let a = 0; a < 10; a++) {
-    for (let b = 0; b < 10; b++) facts.push({ topic: 'sum', subject: `${a} plus ${b}`, value: String(a + b) });
+  for (const a of operands) {
+    for (const b of operands) facts.push({ topic: 'sum', subject: `${a} plus ${b}`, value: String(a + b) });
   }
   const topics = ['colour', 'food', 'home'] as const;
   for (const [index, topic] of topics.entries()) {
@@ -138,10 +140,10 @@ class Author {
     return { prompt, chosen, rejected: this.#answer(fact, draw < wrongPoliteShare + rightImpoliteShare, impolite) };
   }
 
-  /** Half of everything is about sums, whatever their number. */
+  /** A fixed share of everything is about sums, whatever their number. */
   #factIndex(facts: readonly Fact[]): number {
-    const sums = 100;
-    return this.#random.uniform() < 0.5 ? this.#random.below(sums) : sums + this.#random.below(facts.length - sums);
+    const sums = operands.length ** 2;
+    return this.#random.uniform() < sumShare ? this.#random.below(sums) : sums + this.#random.below(facts.length - sums);
   }
 
   #question(fact: Fact, wordings: readonly number[], greeting: string): string {

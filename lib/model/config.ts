@@ -25,6 +25,13 @@ export class ConfigReader {
     return v
   }
 
+  /** A token id; null in the file means none. */
+  id(name: string, fallback: number | null): number | null {
+    const v = this.json[name] === undefined ? fallback : this.json[name]
+    if (v === null) return null
+    return typeof v === 'number' && Number.isInteger(v) ? v : this.refuse(name, 'a token id')
+  }
+
   number(name: string, fallback: number): number {
     const v = this.has(name) ? this.json[name] : fallback
     if (typeof v !== 'number' || !Number.isFinite(v)) this.refuse(name, 'a number')

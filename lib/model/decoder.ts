@@ -117,6 +117,7 @@ export class Decoder {
           ids,
           positions,
           positionOffset,
+          frozenId: spec.paddingId ?? -1,
           dout,
           dtable: inner.own(embed.gradView('tokens.weight')!),
           dpositionTable: learned && inner.own(embed.gradView('positions.weight')!),

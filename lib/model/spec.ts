@@ -30,6 +30,8 @@ export interface DecoderSpec {
   /** The output projection is the token embedding. */
   tiedHead: boolean
   attentionScale: number
+  /** The embedding of this id gets no gradient, as padding_idx in PyTorch (its use as an output still does). */
+  paddingId: number | null
   /** Standard deviation of fresh weights. */
   initStd: number
 }

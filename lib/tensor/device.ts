@@ -13,10 +13,11 @@ export interface DeviceOptions {
 }
 
 /** Opens a device. Errors: an unknown device, an instruction set the CPU lacks (THREEFOLD_ISA). */
-export function createDevice({ device = 'cpu', threads = 0 }: DeviceOptions = {}): NativeDevice {
+export function createDevice({ device = 'cpu', threads = 0 }: DeviceOptions = {}): NativeDevice & Disposable {
   if (device !== 'cpu')
     fail('device', 'cpu', `"${device}"`, device === 'cuda' || device === 'emulated' ? '--device cpu; this build has no CUDA backend' : '--device cpu')
-  return new (native().Device)({ threads })
+  const opened = new (native().Device)({ threads })
+  return Object.assign(opened, { [Symbol.dispose]: () => opened.dispose() })
 }
 
 /** fp32 numbers as a new tensor. */

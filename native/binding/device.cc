@@ -142,7 +142,7 @@ Napi::Value Device::stats(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     Napi::Env env = info.Env();
     DeviceCore& c = core("stats");
-    Allocator::Stats s = c.allocator.stats();
+    Allocator::Stats s = c.allocator->stats();
     Napi::Object o = Napi::Object::New(env), bytes = Napi::Object::New(env), peak = Napi::Object::New(env);
     for (int i = 0; i < kCategories; ++i) {
       bytes.Set(kCategoryNames[i], double(s.bytes[i]));
@@ -161,10 +161,10 @@ Napi::Value Device::stats(const Napi::CallbackInfo& info) {
 }
 
 void Device::reset_peaks(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { core("resetPeaks").allocator.reset_peaks(); });
+  guarded(info.Env(), [&] { core("resetPeaks").allocator->reset_peaks(); });
 }
 void Device::empty_cache(const Napi::CallbackInfo& info) {
-  guarded(info.Env(), [&] { core("emptyCache").allocator.empty_cache(); });
+  guarded(info.Env(), [&] { core("emptyCache").allocator->empty_cache(); });
 }
 void Device::clear_error(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { core("clearError").stream.clear_error(); });

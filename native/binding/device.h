@@ -12,8 +12,8 @@ namespace threefold::binding {
 
 // Everything an op on the stream needs. Tensors and queued ops keep it alive.
 struct DeviceCore {
-  DeviceCore(int threads, const Kernels& table) : kernels(table), pool(threads), exec{pool, allocator} {}
-  Allocator allocator;
+  DeviceCore(int threads, const Kernels& table) : kernels(table), pool(threads), exec{pool, *allocator} {}
+  std::shared_ptr<Allocator> allocator = std::make_shared<Allocator>();  // tensors keep it too
   const Kernels& kernels;
   ThreadPool pool;
   Exec exec;

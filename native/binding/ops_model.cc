@@ -51,7 +51,7 @@ Napi::Value embedding(Napi::Env, const char* where, Device& device, const Fields
 Napi::Value embedding_backward(Napi::Env env, const char* where, Device& device, const Fields& o) {
   Tensor dout = o.tensor("dout"), dtable = o.tensor("dtable"), dposition = o.optional_tensor("dpositionTable");
   auto ids = o.ints("ids");
-  int64_t t = int64_t(ids.size()), h = dtable.shape()[1], offset = o.integer("positionOffset", 0);
+  int64_t t = int64_t(ids.size()), h = dtable.shape()[1], offset = o.integer("positionOffset", 0), frozen = o.integer("frozenId", -1);
   expect(where, "dtable", dtable, DType::f32, {dtable.shape()[0], h});
   expect(where, "dout", dout, dout.dtype(), {t, h});
   expect_range(where, "token ids", ids, dtable.shape()[0]);
@@ -65,7 +65,7 @@ Napi::Value embedding_backward(Napi::Env env, const char* where, Device& device,
   }
   Tensor id_tensor = device.upload(std::move(ids), {t});
   device.enqueue(where, [=](const Kernels& k, Exec& ex) {
-    k.embedding_backward(ex, {.ids = view(id_tensor), .positions = view(positions), .position_offset = offset,
+    k.embedding_backward(ex, {.ids = view(id_tensor), .positions = view(positions), .position_offset = offset, .frozen_id = frozen,
                               .dout = view(dout), .dtable = view(dtable), .dposition_table = view(dposition)});
   });
   return env.Undefined();

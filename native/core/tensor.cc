@@ -4,14 +4,14 @@ namespace threefold {
 
 void* Storage::data() {
   if (!data_) {
-    data_ = allocator_.allocate(bytes_, category_);
+    data_ = allocator_->allocate(bytes_, category_);
     if (zeroed_) std::memset(data_, 0, bytes_);
   }
   return data_;
 }
 
-Tensor::Tensor(Allocator& allocator, DType dtype, Shape shape, Category category, bool zeroed)
-    : storage_(std::make_shared<Storage>(allocator, shape.numel() * size_of(dtype), category, zeroed)),
+Tensor::Tensor(std::shared_ptr<Allocator> allocator, DType dtype, Shape shape, Category category, bool zeroed)
+    : storage_(std::make_shared<Storage>(std::move(allocator), shape.numel() * size_of(dtype), category, zeroed)),
       dtype_(dtype),
       shape_(shape) {}
 

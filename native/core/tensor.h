@@ -17,16 +17,16 @@ namespace threefold {
 // Bytes with an owner. `data()` may be called on the stream's thread only.
 class Storage {
  public:
-  Storage(Allocator& allocator, int64_t bytes, Category category, bool zeroed)
-      : allocator_(allocator), bytes_(bytes), category_(category), zeroed_(zeroed) {}
-  ~Storage() { allocator_.release(data_, bytes_, category_); }
+  Storage(std::shared_ptr<Allocator> allocator, int64_t bytes, Category category, bool zeroed)
+      : allocator_(std::move(allocator)), bytes_(bytes), category_(category), zeroed_(zeroed) {}
+  ~Storage() { allocator_->release(data_, bytes_, category_); }
   Storage(const Storage&) = delete;
 
   void* data();
   int64_t bytes() const { return bytes_; }
 
  private:
-  Allocator& allocator_;
+  std::shared_ptr<Allocator> allocator_;  // outlives a disposed device
   int64_t bytes_;
   Category category_;
   bool zeroed_;
@@ -36,7 +36,7 @@ class Storage {
 class Tensor {
  public:
   Tensor() = default;
-  Tensor(Allocator& allocator, DType dtype, Shape shape, Category category, bool zeroed = false);
+  Tensor(std::shared_ptr<Allocator> allocator, DType dtype, Shape shape, Category category, bool zeroed = false);
 
   bool defined() const { return storage_ != nullptr; }
   DType dtype() const { return dtype_; }

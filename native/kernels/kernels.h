@@ -155,10 +155,12 @@ struct EmbeddingForward {
   int64_t position_offset = 0;
   View out;                    // any [T, H]
 };
-// Deterministic: the rows of one id are added in token order.
+// Deterministic: the rows of one id are added in token order. The row of `frozen_id` gets no gradient (padding_idx of
+// torch.nn.Embedding; -1 = none).
 struct EmbeddingBackward {
   View ids, positions{};       // as in forward
   int64_t position_offset = 0;
+  int64_t frozen_id = -1;
   View dout;                   // any [T, H]
   View dtable;                 // fp32 [V, H]
   View dposition_table{};      // fp32 [P, H]; optional

@@ -39,6 +39,7 @@ export const llama: Family = {
       maxPositions: c.integer('max_position_embeddings', 2048),
       tiedHead: c.flag('tie_word_embeddings', false),
       attentionScale: headDim ** -0.5,
+      paddingId: c.id('pad_token_id', null),
       initStd: c.number('initializer_range', 0.02),
     }
   },

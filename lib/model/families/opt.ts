@@ -35,6 +35,7 @@ export const opt: Family = {
       maxPositions,
       tiedHead: c.flag('tie_word_embeddings', true),
       attentionScale: (hidden / heads) ** -0.5,
+      paddingId: c.id('pad_token_id', 1),
       initStd: c.number('init_std', 0.02),
     }
   },

@@ -61,17 +61,20 @@ struct Running {
   float sum = 0;
 };
 
-// Takes in the scaled scores [64] of one key block: keys from `valid` on are hidden or do not exist. Leaves the
-// probabilities relative to the new maximum in `scores` (exactly 0 from `valid` on) and rescales o [d] to match; the
-// caller then continues o over the block's valid keys in order. The row is always 64 wide, so that its sum has one order.
+// Takes in the scaled scores of one key block: `valid` keys, those of the block that exist and that the query may see.
+// Leaves the probabilities relative to the new maximum in `scores` and rescales o [d] to match; the caller then
+// continues o over those keys in order. `valid` follows from the query's position alone, so a row meets the same calls
+// with the same lengths in a tile and in decode.
 inline void merge_block(const Isa& isa, float* scores, int64_t valid, Running& row, float* o, int64_t d) {
-  std::fill(scores + valid, scores + kBlock, -std::numeric_limits<float>::infinity());
-  float max = std::max(row.max, isa.max(scores, kBlock));
-  float shrink = row.max;
-  isa.exp_sum(&shrink, max, 1);
-  row.sum = row.sum * shrink + isa.exp_sum(scores, max, kBlock);
+  float max = std::max(row.max, isa.max(scores, valid));
+  if (max > row.max && row.sum != 0) {
+    float shrink = row.max;
+    isa.exp_sum(&shrink, max, 1);
+    row.sum *= shrink;
+    isa.scale(shrink, o, d);
+  }
+  row.sum += isa.exp_sum(scores, max, valid);
   row.max = max;
-  if (shrink != 1) isa.scale(shrink, o, d);  // times 1 changes no bit
 }
 
 inline void finish(const Isa& isa, const Running& row, float* o, int64_t d) { isa.scale(1 / row.sum, o, d); }

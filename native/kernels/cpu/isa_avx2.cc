@@ -1,5 +1,6 @@
-// AVX2 and FMA. The target is chosen here, after the standard headers: an inline function of theirs compiled with AVX
-// could be picked by the linker for the whole program and break older CPUs.
+// AVX2 and FMA.
+// The target is chosen here, after the standard headers: an inline function of theirs compiled with AVX could be
+// picked by the linker for the whole program and break older CPUs.
 #include <cstring>
 #include <utility>
 
@@ -8,6 +9,7 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#define IN_TARGET __attribute__((target("avx2,fma")))
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
 #else

@@ -1,5 +1,6 @@
-// AVX-512 (F, BW, DQ, VL). The target is chosen here, after the standard headers: an inline function of theirs compiled with AVX
-// could be picked by the linker for the whole program and break older CPUs.
+// AVX-512 (F, BW, DQ, VL).
+// The target is chosen here, after the standard headers: an inline function of theirs compiled with AVX could be
+// picked by the linker for the whole program and break older CPUs.
 #include <cstring>
 #include <utility>
 
@@ -8,6 +9,11 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#if !defined(__clang__)  // g++ 12's own header warns about its undefined vectors once inlined
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+#define IN_TARGET __attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma")))
 #if defined(__clang__)
 #pragma clang attribute push(__attribute__((target("avx512f,avx512bw,avx512dq,avx512vl,avx2,fma"))), apply_to = function)
 #else

@@ -4,6 +4,8 @@
 
 #include "kernels/cpu/isa_tables.h"
 
+#define IN_TARGET
+
 namespace threefold::cpu {
 namespace portable {
 #include "kernels/cpu/vec_portable.h"

@@ -19,7 +19,13 @@ test('a file is written whole and leaves nothing beside it', async (t) => {
 
 test('a file in a folder that is not there names the path', async (t) => {
   const folder = await temporaryFolder(t)
-  await failsWith(t, () => writeFileAtomic(path.join(folder, 'none', 'a.txt'), 'x'), '[files]', path.join('none', 'a.txt'), 'ENOENT')
+  await failsWith(
+    t,
+    () => writeFileAtomic(path.join(folder, 'none', 'a.txt'), 'x'),
+    '[files]',
+    path.join('none', 'a.txt'),
+    'ENOENT',
+  )
 })
 
 test('a folder is swapped in as a whole', async (t) => {
@@ -96,7 +102,10 @@ test('lines longer than a read chunk, with characters across chunk borders', asy
   const file = path.join(folder, 'long.jsonl')
   await writeFile(file, `first\n${long}\nlast\n`)
   const lines = await linesOf(file)
-  t.deepEqual(lines.map(({ line }) => line), [1, 2, 3])
+  t.deepEqual(
+    lines.map(({ line }) => line),
+    [1, 2, 3],
+  )
   t.true(lines[1]!.text === long)
   t.is(lines[2]!.text, 'last')
 })
@@ -108,7 +117,10 @@ test('lines come back as they were written', async (t) => {
   await fc.assert(
     fc.asyncProperty(fc.array(line, { maxLength: 8 }), fc.constantFrom('\n', '\r\n'), async (texts, end) => {
       await writeFile(file, texts.join(end))
-      t.deepEqual((await linesOf(file)).map(({ text }) => text), texts)
+      t.deepEqual(
+        (await linesOf(file)).map(({ text }) => text),
+        texts,
+      )
     }),
     { numRuns: 40 },
   )

@@ -3,7 +3,13 @@ import fc from 'fast-check'
 import { findJsonError } from '../../../lib/base/json.js'
 
 test('finds no error in any JSON', (t) => {
-  fc.assert(fc.property(fc.json(), fc.constantFrom(0, 1, 3), (text, indent) => findJsonError(JSON.stringify(JSON.parse(text), null, indent)) === null))
+  fc.assert(
+    fc.property(
+      fc.json(),
+      fc.constantFrom(0, 1, 3),
+      (text, indent) => findJsonError(JSON.stringify(JSON.parse(text), null, indent)) === null,
+    ),
+  )
   t.pass()
 })
 
@@ -19,7 +25,10 @@ test('finds an error exactly where JSON.parse refuses', (t) => {
       return true
     }
   }
-  fc.assert(fc.property(broken, (text) => refused(text) === (findJsonError(text) !== null)), { numRuns: 2000 })
+  fc.assert(
+    fc.property(broken, (text) => refused(text) === (findJsonError(text) !== null)),
+    { numRuns: 2000 },
+  )
   t.pass()
 })
 

@@ -16,7 +16,10 @@ test('every shape of row is understood', async (t) => {
   const folder = await temporaryFolder(t)
   const file = await writeLines(folder, 'rows.jsonl', [
     { prompt: 'p', chosen: 'c', rejected: 'r' },
-    { chosen: '\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: yes', rejected: '\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: no' },
+    {
+      chosen: '\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: yes',
+      rejected: '\n\nHuman: a\n\nAssistant: b\n\nHuman: c\n\nAssistant: no',
+    },
     { prompt: 'p', response: 'r', text: null },
     { text: 'x' },
     { prompt: 'p' },
@@ -59,11 +62,21 @@ test('the shared prompt ends at the last Assistant: that both texts hold', (t) =
 test('transcripts without a shared Assistant: are counted and skipped', async (t) => {
   const folder = await temporaryFolder(t)
   const nothing = { chosen: 'Human: a', rejected: 'Human: b' }
-  const file = await writeLines(folder, 'pairs.jsonl', [nothing, { chosen: 'Assistant: a', rejected: 'Assistant: b' }, { chosen: [good], rejected: [bad] }])
+  const file = await writeLines(folder, 'pairs.jsonl', [
+    nothing,
+    { chosen: 'Assistant: a', rejected: 'Assistant: b' },
+    { chosen: [good], rejected: [bad] },
+  ])
   const dataset = await readDataset(file)
   t.is(dataset.skipped, 2)
   t.is(dataset.rows.length, 1)
-  await failsWith(t, async () => readDataset(await writeLines(folder, 'none.jsonl', [nothing])), 'none.jsonl', '1 rows', 'Assistant:')
+  await failsWith(
+    t,
+    async () => readDataset(await writeLines(folder, 'none.jsonl', [nothing])),
+    'none.jsonl',
+    '1 rows',
+    'Assistant:',
+  )
 })
 
 test('files, folders, arrays and gzip', async (t) => {
@@ -77,16 +90,31 @@ test('files, folders, arrays and gzip', async (t) => {
   await writeFile(path.join(data, 'README.md'), 'not data')
   await writeFile(path.join(data, '.hidden.jsonl'), 'not data')
   const [all, one] = await readDatasets([data, path.join(data, 'b.jsonl')])
-  t.deepEqual(all!.rows.map((row) => (row.kind === 'text' ? row.text : '')), ['a1', 'a2', 'b1', 'b2', 'c1', 'c2', 'd1'])
+  t.deepEqual(
+    all!.rows.map((row) => (row.kind === 'text' ? row.text : '')),
+    ['a1', 'a2', 'b1', 'b2', 'c1', 'c2', 'd1'],
+  )
   t.deepEqual(all!.rows[1]!.at, { file: path.join(data, 'a.json'), line: 2, unit: 'row' })
   t.is(one!.rows.length, 2)
 })
 
 const wrongRows: readonly (readonly [string, unknown, ...string[]])[] = [
-  ['a number for a prompt', { prompt: 3, chosen: 'c', rejected: 'r' }, 'expected a string in field "prompt" of', 'rows.jsonl line 2, received a number', 'Try'],
+  [
+    'a number for a prompt',
+    { prompt: 3, chosen: 'c', rejected: 'r' },
+    'expected a string in field "prompt" of',
+    'rows.jsonl line 2, received a number',
+    'Try',
+  ],
   ['one answer only', { prompt: 'p', chosen: 'c' }, 'field "rejected"', 'received nothing'],
   ['a response without a prompt', { response: 'r' }, 'field "prompt"', 'received nothing'],
-  ['unknown fields', { question: 'q', answer: 'a' }, '"question", "answer"', '{prompt, chosen, rejected}', '{input_ids, labels?}'],
+  [
+    'unknown fields',
+    { question: 'q', answer: 'a' },
+    '"question", "answer"',
+    '{prompt, chosen, rejected}',
+    '{input_ids, labels?}',
+  ],
   ['no fields', {}, 'an object without fields'],
   ['not an object', [1], 'received an array'],
   ['messages that are no list', { messages: 'hi' }, 'a list of messages in field "messages"', 'received a string'],

@@ -38,7 +38,10 @@ export function tokenizerJson(options: { readonly around?: boolean } = {}): Reco
       { SpecialToken: { id: '</s>', type_id: 0 } },
     ],
     pair: [],
-    special_tokens: { '<s>': { id: '<s>', ids: [bosId], tokens: ['<s>'] }, '</s>': { id: '</s>', ids: [eosId], tokens: ['</s>'] } },
+    special_tokens: {
+      '<s>': { id: '<s>', ids: [bosId], tokens: ['<s>'] },
+      '</s>': { id: '</s>', ids: [eosId], tokens: ['</s>'] },
+    },
   }
   return {
     version: '1.0',
@@ -64,7 +67,9 @@ export function tokenizerJson(options: { readonly around?: boolean } = {}): Reco
 export const tokenizerConfig = { bos_token: '<s>', eos_token: { content: '</s>' } }
 
 /** With `around` (the default) it puts <s> before and </s> after every text. */
-export function tinyTokenizer(options: { readonly around?: boolean; readonly settings?: Partial<TokenizerSettings> } = {}): Tokenizer {
+export function tinyTokenizer(
+  options: { readonly around?: boolean; readonly settings?: Partial<TokenizerSettings> } = {},
+): Tokenizer {
   return Tokenizer.fromJson(tokenizerJson(options), { tokenizerConfig, ...options.settings })
 }
 

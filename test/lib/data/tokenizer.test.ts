@@ -18,7 +18,11 @@ test('decode gives back what was encoded', (t) => {
     }),
   )
   t.is(tokenizer.decode([], { skipSpecial: true }), '')
-  t.is(tokenizer.decode(tokenizer.encode(" don 't > [ .", { special: false }), { skipSpecial: true }), " don 't > [ .", 'spaces stay')
+  t.is(
+    tokenizer.decode(tokenizer.encode(" don 't > [ .", { special: false }), { skipSpecial: true }),
+    " don 't > [ .",
+    'spaces stay',
+  )
 })
 
 test('special tokens: around a text, in front of a prompt, never twice', (t) => {
@@ -55,7 +59,13 @@ test('special ids come from the tokenizer, then from the configs', (t) => {
 
 test('an id outside the vocabulary is an error', async (t) => {
   const tokenizer = tinyTokenizer()
-  await failsWith(t, () => tokenizer.decode([1, vocabSize], { skipSpecial: true }), '[tokenizer]', `below ${vocabSize}`, 'position 1')
+  await failsWith(
+    t,
+    () => tokenizer.decode([1, vocabSize], { skipSpecial: true }),
+    '[tokenizer]',
+    `below ${vocabSize}`,
+    'position 1',
+  )
   await failsWith(t, () => tokenizer.decode([-1], { skipSpecial: true }), '-1')
 })
 
@@ -92,7 +102,10 @@ test('loads a folder, copies its files, and says what is wrong with one', async 
   t.is(await Tokenizer.tryLoad(folder), null)
   await failsWith(t, () => Tokenizer.load(folder), 'tokenizer.json', 'no such file')
   await writeFile(path.join(folder, 'tokenizer.json'), JSON.stringify(tokenizerJson()))
-  await writeFile(path.join(folder, 'tokenizer_config.json'), JSON.stringify({ ...tokenizerConfig, chat_template: 'from config' }))
+  await writeFile(
+    path.join(folder, 'tokenizer_config.json'),
+    JSON.stringify({ ...tokenizerConfig, chat_template: 'from config' }),
+  )
   await writeFile(path.join(folder, 'chat_template.jinja'), 'from file')
   const tokenizer = await Tokenizer.load(folder)
   t.like(tokenizer, { folder, vocabSize, eosId, chatTemplate: 'from file' })
@@ -106,11 +119,26 @@ test('loads a folder, copies its files, and says what is wrong with one', async 
   await writeFile(path.join(folder, 'tokenizer.json'), '{"model": {"type": "BPE"}}')
   await failsWith(t, () => Tokenizer.load(folder), 'a vocabulary in')
   await writeFile(path.join(folder, 'tokenizer.json'), '{"model": {"type": "Riddle", "vocab": {"a": 0}}}')
-  await failsWith(t, () => Tokenizer.load(folder), '[tokenizer]', 'can be built from')
+  await failsWith(t, () => Tokenizer.load(folder), 'a model type of BPE', '"Riddle"')
+  await writeFile(
+    path.join(folder, 'tokenizer.json'),
+    '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "pre_tokenizer": {"type": "Riddle"}}',
+  )
+  await failsWith(t, () => Tokenizer.load(folder), '[tokenizer]', 'can be built from', 'Riddle')
+})
+
+test('a word that is not in the vocabulary becomes the unknown token, or an error', async (t) => {
+  const words = (unknown: string | null): Tokenizer =>
+    Tokenizer.fromJson({
+      pre_tokenizer: { type: 'Whitespace' },
+      model: { type: 'WordLevel', vocab: { a: 0, b: 1, '[UNK]': 2 }, unk_token: unknown },
+    })
+  t.deepEqual([...words('[UNK]').encode('b a c', { special: false })], [1, 0, 2])
+  await failsWith(t, () => words(null).encode('b a c', { special: false }), 'vocabulary can spell', '"c"')
 })
 
 test('a folder without a tokenizer still names its special ids', async (t) => {
   const folder = await temporaryFolder(t)
   await writeFile(path.join(folder, 'config.json'), JSON.stringify({ bos_token_id: 2, eos_token_id: [2, 5], pad_token_id: null }))
-  t.deepEqual(await readSpecialIds(folder), { bosId: 2, eosId: 2, eosIds: [2], padId: null })
+  t.deepEqual(await readSpecialIds(folder), { bosId: 2, eosId: 2, eosIds: [2, 5], padId: null })
 })

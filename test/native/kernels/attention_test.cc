@@ -59,10 +59,10 @@ TEST(attention_matches_float64) {
       Buffer qkv(t, {tokens, in.s.row()}, in.qkv), dout(t, {tokens, width}, in.dout);
       for_each_isa([&] {
         Outputs got = forward(m.ex, in.s, kLengths, qkv);
-        check_close("out", got.out, want.out, relative_of(t), 1e-5);
-        check_close("lse", got.lse, want.lse, 0, 1e-5);
+        check_close("out", got.out, want.out, relative_of(t), 2e-6);
+        check_close("lse", got.lse, want.lse, 0, 2e-6);
         got.out = Buffer(kept);
-        check_close("dqkv", backward(m.ex, in.s, kLengths, qkv, got, dout), want.dqkv, relative_of(t), 1e-4);
+        check_close("dqkv", backward(m.ex, in.s, kLengths, qkv, got, dout), want.dqkv, relative_of(t), 1e-5);
       });
     }
   }
@@ -91,17 +91,17 @@ TEST(attention_check_sees_wrong_values) {
   Buffer qkv(DType::f32, {70, in.s.row()}, in.qkv), dout(DType::f32, {70, 56}, in.dout);
   Reference want = reference(in.s, {70}, in.qkv, in.dout);
   Outputs good = forward(m.ex, in.s, {70}, qkv);
-  CHECK_EQ(failures_of([&] { check_close("out", good.out, want.out, 0, 1e-5); }).count, 0);
+  CHECK_EQ(failures_of([&] { check_close("out", good.out, want.out, 0, 2e-6); }).count, 0);
   AttentionShape other = in.s;
   other.scale *= 1.001f;
-  CHECK(failures_of([&] { check_close("out", forward(m.ex, other, {70}, qkv).out, want.out, 0, 1e-5); }).count > 0);
-  CHECK(failures_of([&] { check_close("out", forward(m.ex, in.s, {35, 35}, qkv).out, want.out, 0, 1e-5); }).count > 0);
-  auto dqkv = [&](const Outputs& o) { check_close("dqkv", backward(m.ex, in.s, {70}, qkv, o, dout), want.dqkv, 0, 1e-4); };
+  CHECK(failures_of([&] { check_close("out", forward(m.ex, other, {70}, qkv).out, want.out, 0, 2e-6); }).count > 0);
+  CHECK(failures_of([&] { check_close("out", forward(m.ex, in.s, {35, 35}, qkv).out, want.out, 0, 2e-6); }).count > 0);
+  auto dqkv = [&](const Outputs& o) { check_close("dqkv", backward(m.ex, in.s, {70}, qkv, o, dout), want.dqkv, 0, 1e-5); };
   CHECK_EQ(failures_of([&] { dqkv(good); }).count, 0);
   good.lse.set(11, good.lse.get(11) + 0.01);
   CHECK(failures_of([&] { dqkv(good); }).count > 0);
   good.out.set(3, NAN);
-  CHECK(failures_of([&] { check_close("out", good.out, want.out, 0, 1e-5); }).count > 0);
+  CHECK(failures_of([&] { check_close("out", good.out, want.out, 0, 2e-6); }).count > 0);
 }
 
 TEST(attention_does_not_depend_on_threads_or_neighbours) {
@@ -123,6 +123,7 @@ TEST(attention_does_not_depend_on_threads_or_neighbours) {
         }
         int64_t start = 0;
         for (int64_t n : kLengths) {
+          if (n == 0) continue;
           Buffer alone(t, {n, ld}), dalone(t, {n, width});
           std::memcpy(alone.bytes.data(), qkv.bytes.data() + start * ld * size_of(t), alone.bytes.size());
           std::memcpy(dalone.bytes.data(), dout.bytes.data() + start * width * size_of(t), dalone.bytes.size());
@@ -162,8 +163,8 @@ TEST(attention_of_thousands_of_keys) {
   Buffer qkv(DType::f32, {2500, in.s.row()}, in.qkv), dout(DType::f32, {2500, 5}, in.dout);
   Reference want = reference(in.s, lengths, in.qkv, in.dout);
   Outputs got = forward(m.ex, in.s, lengths, qkv);
-  check_close("out", got.out, want.out, 0, 1e-5);
-  check_close("dqkv", backward(m.ex, in.s, lengths, qkv, got, dout), want.dqkv, 0, 1e-4);
+  check_close("out", got.out, want.out, 0, 2e-6);
+  check_close("dqkv", backward(m.ex, in.s, lengths, qkv, got, dout), want.dqkv, 0, 1e-5);
   CHECK(m.allocator.stats().total_peak < 2500 * 2500 * 4 / 8);  // far from [T, T]
 }
 

@@ -1,0 +1,110 @@
+// Rollouts with scores: what PPO learns from. One rollout = prompt + sampled answer + the log-probs that drew it.
+import { packRows } from '../data/packing.js'
+import type { PackedBatch } from '../data/packing.js'
+import type { TokenRow } from '../data/records.js'
+import type { Decoder } from '../model/decoder.js'
+import { gae, whiten } from '../rlhf/gae.js'
+import { klPenalty } from '../rlhf/kl.js'
+import type { KlEstimator } from '../rlhf/kl.js'
+import { shapedRewards } from '../rlhf/rewards.js'
+import { generateAll } from '../rollout/generate.js'
+import type { GenerateOptions, Generated } from '../rollout/generate.js'
+import { lastTokens, scoreLogprobs, scoreValues } from './logprobs.js'
+
+export interface Prompt {
+  ids: Int32Array
+  seed: bigint
+}
+
+/** n answer tokens; every array below is [n]. */
+export interface Rollout {
+  prompt: Int32Array
+  answer: Int32Array
+  /** Recorded by the sampler. */
+  logprobs: Float32Array
+  finish: Generated['finish']
+}
+
+export interface Experience extends Rollout {
+  refLogprobs: Float32Array
+  /** Critic's values before each answer token. */
+  values: Float32Array
+  /** Reward model's scalar at the last token, before clipping. */
+  score: number
+  /** Sum over the answer of logprob - refLogprob. */
+  kl: number
+  advantages: Float64Array
+  returns: Float64Array
+}
+
+export interface ShapingOptions {
+  klCoef: number
+  klEstimator: KlEstimator
+  rewardClip: number
+  gamma: number
+  gaeLambda: number
+  whitenAdvantages: boolean
+}
+
+export async function makeRollouts(actor: Decoder, prompts: readonly Prompt[], options: GenerateOptions): Promise<Rollout[]> {
+  const answers = await generateAll(actor, prompts, options)
+  return answers.map((a, i) => ({ prompt: prompts[i]!.ids, answer: a.ids, logprobs: a.logprobs, finish: a.finish }))
+}
+
+/** Rollouts as packed rows in which the answer's tokens count. */
+export function packRollouts(rollouts: readonly Rollout[]): PackedBatch {
+  return packRows(
+    rollouts.map(({ prompt, answer }): TokenRow => {
+      const ids = new Int32Array(prompt.length + answer.length)
+      ids.set(prompt)
+      ids.set(answer, prompt.length)
+      return { ids, counted: new Uint8Array(ids.length).fill(1, prompt.length) }
+    }),
+  )
+}
+
+/** Cuts per-token numbers of several answers, one after another, back into answers. */
+function perAnswer(flat: Float32Array, rollouts: readonly Rollout[]): Float32Array[] {
+  let at = 0
+  return rollouts.map((r) => flat.slice(at, (at += r.answer.length)))
+}
+
+export interface ScoringModels {
+  reference: Decoder
+  critic: Decoder
+  reward: Decoder
+}
+
+/** Reference log-probs, values and scores of one micro-batch of rollouts, and the advantages they give. */
+export async function scoreRollouts(models: ScoringModels, rollouts: readonly Rollout[], temperature: number, shaping: ShapingOptions): Promise<Experience[]> {
+  const batch = packRollouts(rollouts)
+  const [refLogprobs, values, scores] = await Promise.all([
+    scoreLogprobs(models.reference, batch, temperature),
+    scoreValues(models.critic, batch, batch.countedPositions),
+    scoreValues(models.reward, batch, lastTokens(batch)),
+  ])
+  const refs = perAnswer(refLogprobs, rollouts)
+  const vals = perAnswer(values, rollouts)
+  return rollouts.map((r, i) => experience(r, refs[i]!, vals[i]!, scores[i]!, shaping))
+}
+
+function experience(r: Rollout, refLogprobs: Float32Array, values: Float32Array, score: number, o: ShapingOptions): Experience {
+  const rewards = shapedRewards({ logprobs: r.logprobs, refLogprobs, score, klCoef: o.klCoef, rewardClip: o.rewardClip, estimator: o.klEstimator })
+  const { advantages, returns } = gae({ rewards, values, gamma: o.gamma, lambda: o.gaeLambda })
+  const kl = klPenalty(r.logprobs, refLogprobs, 'k1').reduce((sum, x) => sum + x, 0)
+  return { ...r, refLogprobs, values, score, kl, advantages, returns }
+}
+
+/** Whitens the advantages of a whole experience in place of their own. */
+export function whitened(experiences: Experience[]): Experience[] {
+  const advantages = whiten(experiences.map((e) => e.advantages))
+  return experiences.map((e, i) => ({ ...e, advantages: advantages[i]! }))
+}
+
+/** Largest |recorded - recomputed| over the answers of `rollouts`: contract 1 says 0. */
+export function logprobGap(rollouts: readonly Rollout[], recomputed: Float32Array): number {
+  let gap = 0
+  let at = 0
+  for (const { logprobs } of rollouts) for (const lp of logprobs) gap = Math.max(gap, Math.abs(lp - recomputed[at++]!))
+  return gap
+}

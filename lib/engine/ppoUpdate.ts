@@ -1,0 +1,82 @@
+// One PPO optimizer step: the clipped policy loss for the actor, the clipped value loss for the critic.
+import type { Decoder } from '../model/decoder.js'
+import { clippedPolicyLoss } from '../rlhf/policyLoss.js'
+import { clippedValueLoss } from '../rlhf/valueLoss.js'
+import { logprobGap, packRollouts } from './experience.js'
+import type { Experience } from './experience.js'
+import { trainLogprobs, trainValues } from './logprobs.js'
+import type { StepReport, Trainer } from './trainer.js'
+
+export interface PpoUpdateOptions {
+  clipRange: number
+  valueClipRange: number
+  temperature: number
+}
+
+export interface ActorStep extends StepReport {
+  loss: number
+  clipFraction: number
+  approxKl: number
+  ratioMean: number
+  ratioMax: number
+  entropy: number
+  /** Largest gap between recorded and recomputed log-probs; only meaningful before the first update of an experience. */
+  gap: number
+}
+
+const flat = (experiences: readonly Experience[], of: (e: Experience) => ArrayLike<number>): Float64Array =>
+  Float64Array.from(experiences.flatMap((e) => Array.from(of(e))))
+
+const answerTokens = (microBatches: readonly Experience[][]): number =>
+  microBatches.reduce((n, m) => n + m.reduce((k, e) => k + e.answer.length, 0), 0)
+
+/** Adds up what each micro-batch gives: losses are sums over a common count, so they add. */
+export async function actorStep(actor: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<ActorStep> {
+  const count = answerTokens(microBatches)
+  return trainer.step(async () => {
+    const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, gap: 0 }
+    for (const part of microBatches) {
+      const old = { oldLogprobs: flat(part, (e) => e.logprobs), advantages: flat(part, (e) => e.advantages) }
+      await trainLogprobs(
+        actor,
+        packRollouts(part),
+        (logprobs, entropy) => {
+          const result = clippedPolicyLoss({ logprobs, ...old, clipLow: o.clipRange, clipHigh: o.clipRange, count })
+          sum.loss += result.loss
+          sum.clipFraction += result.clippedSum / count
+          sum.approxKl += result.approxKlSum / count
+          sum.ratioMean += result.ratioSum / count
+          sum.ratioMax = Math.max(sum.ratioMax, result.ratioMax)
+          sum.entropy += entropy!.reduce((s, x) => s + x, 0) / count
+          sum.gap = Math.max(sum.gap, logprobGap(part, logprobs))
+          return result
+        },
+        { temperature: o.temperature, entropy: true },
+      )
+    }
+    return sum
+  })
+}
+
+export interface CriticStep extends StepReport {
+  loss: number
+  clipFraction: number
+}
+
+export async function criticStep(critic: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<CriticStep> {
+  const count = answerTokens(microBatches)
+  return trainer.step(async () => {
+    const sum = { loss: 0, clipFraction: 0 }
+    for (const part of microBatches) {
+      const old = { oldValues: flat(part, (e) => e.values), returns: flat(part, (e) => e.returns) }
+      const batch = packRollouts(part)
+      await trainValues(critic, batch, batch.countedPositions, (values) => {
+        const result = clippedValueLoss({ values, ...old, clip: o.valueClipRange, count })
+        sum.loss += result.loss
+        sum.clipFraction += result.clippedSum / count
+        return result
+      })
+    }
+    return sum
+  })
+}

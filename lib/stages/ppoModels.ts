@@ -1,0 +1,62 @@
+// The four models of PPO, from two folders: the actor and its frozen copy, the critic and the frozen reward model.
+import { fail } from '../base/errors.js'
+import type { LoadedModel } from '../checkpoint/model.js'
+import type { ScoringModels } from '../engine/experience.js'
+import type { NativeDevice } from '../tensor/device.js'
+import type { MachineOptions } from './shared.js'
+import { loadModel } from './shared.js'
+
+export interface PpoModelOptions extends MachineOptions {
+  actorModelNameOrPath: string
+  criticModelNameOrPath: string
+  maxPromptSeqLen: number
+  maxAnswerSeqLen: number
+}
+
+export class PpoModels implements Disposable {
+  private constructor(
+    readonly actor: LoadedModel,
+    readonly reference: LoadedModel,
+    readonly critic: LoadedModel,
+    readonly reward: LoadedModel,
+  ) {}
+
+  /** Errors: vocabularies that differ, sequences longer than a model's positions. */
+  static async load(device: NativeDevice, o: PpoModelOptions): Promise<PpoModels> {
+    const { actorModelNameOrPath: sft, criticModelNameOrPath: rm } = o
+    const loaded: LoadedModel[] = []
+    try {
+      for (const [folder, head] of [
+        [sft, 'logprob'],
+        [sft, 'logprob'],
+        [rm, 'scalar'],
+        [rm, 'scalar'],
+      ] as const)
+        loaded.push(await loadModel(device, folder, o, { head }))
+      const [actor, reference, critic, reward] = loaded as [LoadedModel, LoadedModel, LoadedModel, LoadedModel]
+      const [a, r] = [actor.decoder, reward.decoder]
+      if (a.spec.vocab !== r.spec.vocab)
+        fail('ppo', `a reward model with the actor's vocabulary (${a.spec.vocab})`, `${r.spec.vocab} in ${rm}`, 'a reward model trained with the same tokenizer')
+      const need = o.maxPromptSeqLen + o.maxAnswerSeqLen
+      const room = Math.min(a.maxPositions, r.maxPositions)
+      if (need > room)
+        fail('ppo', `prompts and answers of at most ${room} tokens together, as the models' positions allow`, `${o.maxPromptSeqLen} + ${o.maxAnswerSeqLen}`, 'a smaller --max-prompt-seq-len or --max-answer-seq-len')
+      return new PpoModels(actor, reference, critic, reward)
+    } catch (error) {
+      for (const m of loaded) m.dispose()
+      throw error
+    }
+  }
+
+  get scoring(): ScoringModels {
+    return { reference: this.reference.decoder, critic: this.critic.decoder, reward: this.reward.decoder }
+  }
+
+  dispose(): void {
+    for (const m of [this.actor, this.reference, this.critic, this.reward]) m.dispose()
+  }
+
+  [Symbol.dispose](): void {
+    this.dispose()
+  }
+}

@@ -1,0 +1,98 @@
+// What the stages have in common: opening the machine, counting steps, saying what was dropped, saving at the end.
+import { join } from 'node:path'
+
+import { Progress } from '../base/progress.js'
+import { Run } from '../base/run.js'
+import type { RunHooks } from '../base/run.js'
+import { LoadedModel } from '../checkpoint/model.js'
+import type { LoadOptions } from '../checkpoint/model.js'
+import { epochOrder, batches } from '../data/epochs.js'
+import type { TokenReport } from '../data/records.js'
+import { createDevice } from '../tensor/device.js'
+import type { DType, NativeDevice } from '../tensor/device.js'
+
+export interface MachineOptions {
+  device: string
+  dtype: string
+  threads: number
+  seed: number
+}
+
+export function openDevice({ device, threads }: MachineOptions): NativeDevice & Disposable {
+  return createDevice({ device, threads })
+}
+
+export function loadModel(device: NativeDevice, folder: string, options: MachineOptions, rest: Omit<LoadOptions, 'dtype'> = {}): Promise<LoadedModel> {
+  return LoadedModel.load(device, folder, { dtype: options.dtype as DType, seed: options.seed, ...rest })
+}
+
+export const silent: RunHooks = { progress: new Progress(process.stderr, true) }
+
+/** "kept 480 of 500 rows (12 prompts too long, 8 answers too long)" */
+export function describeReport(what: string, report: TokenReport): string {
+  const lost = [
+    report.droppedPrompt ? `${report.droppedPrompt} with a prompt over the limit` : '',
+    report.droppedAnswer ? `${report.droppedAnswer} with an answer over the limit` : '',
+    report.skipped ? `${report.skipped} in which nothing counts` : '',
+  ].filter(Boolean)
+  return `${what}: ${report.kept} of ${report.rows} rows` + (lost.length ? `, dropped ${lost.join(', ')}` : '')
+}
+
+export interface LoopOptions {
+  numTrainEpochs: number
+  maxSteps: number
+  seed: number
+}
+
+/** Optimizer steps of a run over `rows` rows (or packs). */
+export function totalSteps(rows: number, rowsPerStep: number, { numTrainEpochs, maxSteps }: LoopOptions): number {
+  const all = Math.ceil(rows / rowsPerStep) * numTrainEpochs
+  return maxSteps > 0 ? Math.min(maxSteps, all) : all
+}
+
+/** The rows of every optimizer step, epoch after epoch; each epoch's order depends on seed and epoch alone. */
+export function* stepsOf(rows: number, rowsPerStep: number, options: LoopOptions): Generator<Int32Array> {
+  const total = totalSteps(rows, rowsPerStep, options)
+  let step = 0
+  for (let epoch = 0; ; epoch++)
+    for (const batch of batches(epochOrder(rows, options.seed, epoch), rowsPerStep)) {
+      if (step++ >= total) return
+      yield batch
+    }
+}
+
+/** Cuts a list into pieces of `size`. */
+export function pieces<T>(list: readonly T[], size: number): T[][] {
+  return Array.from({ length: Math.ceil(list.length / size) }, (_, i) => list.slice(i * size, (i + 1) * size))
+}
+
+/** Saves into D/<name> and returns the folder, or null when nothing is kept. */
+export async function saveModel(model: LoadedModel, outputDir: string | null, name = 'model'): Promise<string | null> {
+  if (outputDir === null) return null
+  const folder = join(outputDir, name)
+  await model.save(folder)
+  return folder
+}
+
+/** Opens the run's folder, runs `body`, closes it whatever happens. */
+export async function withRun<T>(stage: string, options: { outputDir: string | null }, hooks: RunHooks, body: (run: Run) => Promise<T>): Promise<T> {
+  const run = await Run.open(stage, options.outputDir, options, hooks)
+  try {
+    return await body(run)
+  } finally {
+    await run.close()
+  }
+}
+
+/** Tokens per second since the last call. */
+export class Throughput {
+  #at = performance.now()
+
+  /** Seconds since the last call and the rate for `tokens`. */
+  tick(tokens: number): { seconds: number; tokensPerSecond: number } {
+    const now = performance.now()
+    const seconds = (now - this.#at) / 1000
+    this.#at = now
+    return { seconds, tokensPerSecond: tokens / Math.max(seconds, 1e-9) }
+  }
+}
