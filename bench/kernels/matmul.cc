@@ -88,18 +88,19 @@ double peak(const char* isa, ThreadPool& pool, int threads) {
 struct Matrix {
   DType dtype;
   int64_t rows, cols, copies;
-  std::vector<char> bytes;
-  mutable int64_t turn = 0;
-  Matrix(DType d, int64_t r, int64_t c, int64_t n = 1) : dtype(d), rows(r), cols(c), copies(n), bytes(n * r * c * size_of(d)) {
+  Scratch<char> bytes;
+  int64_t turn = 0;
+  Matrix(Exec& ex, DType d, int64_t r, int64_t c, int64_t n = 1)
+      : dtype(d), rows(r), cols(c), copies(n), bytes(ex, n * r * c * size_of(d)) {
     for (int64_t i = 0; i < n * r * c; ++i) {
       float x = float(i * 2654435761u % 1000) / 500 - 1;
       if (d == DType::f32) reinterpret_cast<float*>(bytes.data())[i] = x;
       else reinterpret_cast<bf16*>(bytes.data())[i] = to_bf16(x);
     }
   }
-  View view() const {
+  View view() {
     int64_t at = turn++ % copies * rows * cols * size_of(dtype);
-    return {const_cast<char*>(bytes.data()) + at, dtype, {rows, cols}};
+    return {bytes.data() + at, dtype, {rows, cols}};
   }
 };
 
@@ -125,11 +126,11 @@ void run(const char* isa, int threads) {
   for (auto [n, k] : {std::pair<int64_t, int64_t>{3072, 768}, {768, 3072}})
     for (DType dtype : {DType::f32, DType::bf16})
       for (int64_t t : {1, 8, 64, 512, 2048}) {
-        Matrix x(DType::f32, t, k), w(dtype, n, k, t <= 8 ? 16 : 1), y(DType::f32, t, n);
+        Matrix x(ex, DType::f32, t, k), w(ex, dtype, n, k, t <= 8 ? 16 : 1), y(ex, DType::f32, t, n);
         report(isa, threads, "forward", dtype, t, n, k, all,
                [&] { cpu::matmul(ex, {.a = x.view(), .b = w.view(), .out = y.view()}); });
         if (t < 64) continue;
-        Matrix dx(DType::f32, t, k), dw(DType::f32, n, k);
+        Matrix dx(ex, DType::f32, t, k), dw(ex, DType::f32, n, k);
         report(isa, threads, "dX", dtype, t, n, k, all,
                [&] { cpu::matmul(ex, {.a = y.view(), .b = w.view(), .out = dx.view(), .trans_b = false}); });
         if (dtype == DType::f32)

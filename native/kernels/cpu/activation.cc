@@ -1,56 +1,72 @@
-// Activations, plain and gated (act(gate) * up), element by element.
+// Element-wise activations and the gated form act(gate) * up, in stretches that stay in the first-level cache.
 #include <algorithm>
 
+#include "kernels/cpu/checks.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
 namespace threefold::cpu {
 namespace {
 
-constexpr int64_t kGrain = 16;  // rows
+constexpr int64_t kStretch = 1024, kGrain = 16384;  // elements at a time; elements one thread takes
 
-void check(const char* where, bool gated, const View& x, const View& out) {
-  if (out.shape.rank != 2) fail(where, "out of two dimensions", out.shape.text(), "a two-dimensional view");
-  expect(where, "x", x, out.dtype, {out.dim(0), out.dim(1) * (gated ? 2 : 1)});
+void check(const char* where, const View& x, bool gated, const View& out, const char* name) {
+  expect_rank(where, "x", x, 2);
+  if (gated && x.dim(1) % 2) fail(where, "x of [T, 2F]", x.shape.text(), "gate and up of one size");
+  expect(where, name, out, x.dtype, {x.dim(0), gated ? x.dim(1) / 2 : x.dim(1)});
+}
+
+// Calls body(in, out, n) for stretches of n elements that begin at element `in` of x and `out` of the output. Without a
+// gate the rows lie end to end and are taken as one.
+template <typename F>
+void over_stretches(Exec& ex, const View& x, bool gated, F body) {
+  int64_t rows = gated ? x.dim(0) : 1, f = gated ? x.dim(1) / 2 : x.numel();
+  int64_t per_row = (f + kStretch - 1) / kStretch;
+  ex.pool.parallel_blocks(rows * per_row, kGrain / std::min(std::max<int64_t>(f, 1), kStretch), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      int64_t row = i / per_row, at = i % per_row * kStretch;
+      body(row * (gated ? 2 : 1) * f + at, row * f + at, std::min(kStretch, f - at));
+    }
+  });
 }
 
 }  // namespace
 
 void activation_forward(Exec& ex, const ActivationForward& o) {
-  check("activation_forward", o.gated, o.x, o.out);
-  int64_t f = o.out.dim(1), width = o.x.dim(1);
-  ex.pool.parallel_blocks(o.out.dim(0), kGrain, [&](int64_t begin, int64_t end) {
-    Scratch<float> rows(ex, 2 * f);
-    for (int64_t i = begin; i < end; ++i) {
-      float* y = target(o.out, i * f, rows.data() + f);
-      isa().act(o.act, load(o.x, i * width, f, rows.data()), y, f);
-      if (o.gated) isa().mul(y, load(o.x, i * width + f, f, rows.data()), y, f);
-      store(o.out, i * f, y, f);
-    }
+  check("activation_forward", o.x, o.gated, o.out, "out");
+  const Isa& v = isa();
+  int64_t f = o.out.dim(1);
+  over_stretches(ex, o.x, o.gated, [&](int64_t in, int64_t to, int64_t n) {
+    float a[kStretch], b[kStretch], result[kStretch];
+    float* out = target(o.out, to, result);
+    v.act(o.act, load(o.x, in, n, a), o.gated ? result : out, n);
+    if (o.gated) v.mul(result, load(o.x, in + f, n, b), out, n);
+    store(o.out, to, out, n);
   });
 }
 
+// Gated: dgate = dout * up * act'(gate), dup = dout * act(gate).
 void activation_backward(Exec& ex, const ActivationBackward& o) {
-  check("activation_backward", o.gated, o.x, o.dout);
+  check("activation_backward", o.x, o.gated, o.dout, "dout");
   expect("activation_backward", "dx", o.dx, o.x.dtype, o.x.shape);
-  int64_t f = o.dout.dim(1), width = o.x.dim(1);
-  ex.pool.parallel_blocks(o.dout.dim(0), kGrain, [&](int64_t begin, int64_t end) {
-    Scratch<float> rows(ex, 4 * f);
-    float *xs = rows.data(), *ups = xs + f, *ds = ups + f, *out = ds + f;
-    for (int64_t i = begin; i < end; ++i) {
-      const float* x = load(o.x, i * width, f, xs);
-      const float* dout = load(o.dout, i * f, f, ds);
-      if (o.gated) {
-        const float* up = load(o.x, i * width + f, f, ups);
-        isa().act(o.act, x, out, f);
-        isa().mul(out, dout, out, f);  // d up
-        isa().mul(up, dout, ds, f);    // d act(gate)
-        store(o.dx, i * width + f, out, f);
-        dout = ds;
-      }
-      isa().dact(o.act, x, dout, out, f);
-      store(o.dx, i * width, out, f);
+  const Isa& v = isa();
+  int64_t f = o.dout.dim(1);
+  over_stretches(ex, o.x, o.gated, [&](int64_t in, int64_t to, int64_t n) {
+    float a[kStretch], b[kStretch], c[kStretch], result[kStretch];
+    const float *x = load(o.x, in, n, a), *dout = load(o.dout, to, n, b);
+    float* dx = target(o.dx, in, result);
+    if (!o.gated) {
+      v.dact(o.act, x, dout, dx, n);
+      store(o.dx, in, dx, n);
+      return;
     }
+    const float* up = load(o.x, in + f, n, c);
+    v.mul(dout, up, result, n);
+    v.dact(o.act, x, result, result, n);
+    store(o.dx, in, result, n);
+    v.act(o.act, x, result, n);
+    v.mul(dout, result, result, n);
+    store(o.dx, in + f, result, n);
   });
 }
 

@@ -1,69 +1,75 @@
-// fill, cast, add.
+// Fill, cast and add.
 #include <algorithm>
+#include <cstring>
 
+#include "kernels/cpu/checks.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
 namespace threefold::cpu {
 namespace {
 
-constexpr int64_t kGrain = 16384;  // elements
+constexpr int64_t kGrain = 16384, kStretch = 1024;
 
-float get(const View& v, int64_t i) {
-  switch (v.dtype) {
-    case DType::f32: return v.f32()[i];
-    case DType::bf16: return to_float(v.as<bf16>()[i]);
-    case DType::f16: return to_float(v.as<f16>()[i]);
-    case DType::i32: return float(v.i32()[i]);
-  }
-  return 0;
+// n values at element `offset` of v, any floating dtype, into fp32 and back.
+void widen(const View& v, int64_t offset, float* out, int64_t n) {
+  if (v.dtype == DType::f16)
+    std::transform(v.as<f16>() + offset, v.as<f16>() + offset + n, out, [](f16 x) { return to_float(x); });
+  else if (const float* x = load(v, offset, n, out); x != out)
+    std::memcpy(out, x, n * sizeof(float));
 }
-
-void put(const View& v, int64_t i, float x) {
-  switch (v.dtype) {
-    case DType::f32: v.f32()[i] = x; break;
-    case DType::bf16: v.as<bf16>()[i] = to_bf16(x); break;
-    case DType::f16: v.as<f16>()[i] = to_f16(x); break;
-    case DType::i32: v.i32()[i] = int32_t(x); break;
-  }
+void narrow(const float* x, const View& v, int64_t offset, int64_t n) {
+  if (v.dtype == DType::f16)
+    std::transform(x, x + n, v.as<f16>() + offset, to_f16);
+  else
+    store(v, offset, x, n);
 }
 
 }  // namespace
 
 void fill(Exec& ex, const Fill& o) {
+  if (size_of(o.out.dtype) != 4) fail("fill", "fp32 or int32", name_of(o.out.dtype), "filling fp32 and casting");
   ex.pool.parallel_blocks(o.out.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    if (o.out.dtype == DType::f32) {
+    if (o.out.dtype == DType::f32)
       std::fill(o.out.f32() + begin, o.out.f32() + end, o.value);
-      return;
-    }
-    for (int64_t i = begin; i < end; ++i) put(o.out, i, o.value);
+    else
+      std::fill(o.out.i32() + begin, o.out.i32() + end, int32_t(o.value));
   });
 }
 
 void cast(Exec& ex, const Cast& o) {
   expect("cast", "out", o.out, o.out.dtype, o.in.shape);
+  bool copy = o.in.dtype == o.out.dtype;
+  if (!copy && (o.in.dtype == DType::i32 || o.out.dtype == DType::i32))
+    fail("cast", "fp32, bf16 or fp16", std::string(name_of(o.in.dtype)) + " to " + name_of(o.out.dtype),
+         "keeping whole numbers as int32");
+  int64_t size = size_of(o.in.dtype);
   ex.pool.parallel_blocks(o.in.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    if (o.in.dtype == o.out.dtype) {
-      int64_t size = size_of(o.in.dtype);
+    if (copy) {
       std::memcpy(o.out.as<char>() + begin * size, o.in.as<char>() + begin * size, (end - begin) * size);
-    } else if (o.in.dtype == DType::bf16 && o.out.dtype == DType::f32) {
-      isa().widen_bf16(o.in.as<bf16>() + begin, o.out.f32() + begin, end - begin);
-    } else if (o.in.dtype == DType::f32 && o.out.dtype == DType::bf16) {
-      isa().narrow_bf16(o.in.f32() + begin, o.out.as<bf16>() + begin, end - begin);
-    } else {
-      for (int64_t i = begin; i < end; ++i) put(o.out, i, get(o.in, i));
+      return;
+    }
+    float row[kStretch];
+    for (int64_t i = begin; i < end; i += kStretch) {
+      int64_t n = std::min(kStretch, end - i);
+      widen(o.in, i, row, n);
+      narrow(row, o.out, i, n);
     }
   });
 }
 
 void add(Exec& ex, const Add& o) {
-  for (const View* v : {&o.b, &o.out}) expect("add", "b and out", *v, o.a.dtype, o.a.shape);
+  expect_rank("add", "a", o.a, o.a.shape.rank);
+  expect("add", "b", o.b, o.a.dtype, o.a.shape);
+  expect("add", "out", o.out, o.a.dtype, o.a.shape);
   ex.pool.parallel_blocks(o.a.numel(), kGrain, [&](int64_t begin, int64_t end) {
-    int64_t n = end - begin;
-    Scratch<float> rows(ex, 3 * n);
-    float* y = target(o.out, begin, rows.data() + 2 * n);
-    isa().add(load(o.a, begin, n, rows.data()), load(o.b, begin, n, rows.data() + n), y, n);
-    store(o.out, begin, y, n);
+    float a[kStretch], b[kStretch];
+    for (int64_t i = begin; i < end; i += kStretch) {
+      int64_t n = std::min(kStretch, end - i);
+      float* out = target(o.out, i, a);
+      isa().add(load(o.a, i, n, a), load(o.b, i, n, b), out, n);
+      store(o.out, i, out, n);
+    }
   });
 }
 

@@ -1,42 +1,48 @@
-// Token and learned position embeddings, and row gathering.
+// Table look-ups and their deterministic backward.
 #include <algorithm>
+#include <cstring>
 #include <numeric>
 #include <vector>
 
+#include "kernels/cpu/checks.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
 namespace threefold::cpu {
 namespace {
 
-constexpr int64_t kGrain = 64;  // rows
+int64_t grain(int64_t hidden) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(hidden, 1)); }
 
-void check_ids(const char* where, const char* what, const View& ids, int64_t offset, int64_t limit) {
-  for (int64_t t = 0; t < ids.numel(); ++t) {
-    int64_t id = ids.i32()[t] + offset;
-    if (id < 0 || id >= limit)
-      fail(where, std::string(what) + " below " + std::to_string(limit - offset), std::to_string(ids.i32()[t]) + " at " + std::to_string(t),
-           "ids made with this model's tokenizer");
-  }
+// int32 [T]; every value in [0, bound) once `offset` is added.
+void check_ids(const char* what, const View& ids, int64_t t, int64_t bound, int64_t offset, const char* cure) {
+  expect("embedding", what, ids, DType::i32, {t});
+  for (int64_t i = 0; i < t; ++i)
+    if (int64_t id = ids.i32()[i] + offset; id < 0 || id >= bound)
+      fail("embedding", std::string(what) + " below " + std::to_string(bound),
+           std::to_string(id) + " at position " + std::to_string(i), cure);
 }
 
-// dtable[ids[t] + offset] += dout[t] for every t, the rows of one id in order of t. Cut over ids.
-void add_rows(Exec& ex, const View& ids, int64_t offset, int64_t skip, const View& dout, const View& dtable) {
-  int64_t t = ids.numel(), h = dtable.dim(1);
-  std::vector<int32_t> order(t);
-  std::iota(order.begin(), order.end(), 0);
+constexpr const char* kTokenCure = "the tokenizer this model was made with";
+constexpr const char* kPositionCure = "shorter sequences, or a model with more positions";
+
+// table[ids[t] + offset] += dout[t]. The tokens of one id form a bucket, in token order; a bucket is one thread's.
+void scatter_add(Exec& ex, const View& ids, int64_t offset, const View& dout, const View& table) {
+  int64_t t = dout.dim(0), h = dout.dim(1), n = table.dim(0);
   const int32_t* id = ids.i32();
-  std::stable_sort(order.begin(), order.end(), [id](int32_t a, int32_t b) { return id[a] < id[b]; });
-  std::vector<int64_t> runs;  // where each id's rows begin in `order`
+  std::vector<int64_t> start(n + 1);
+  std::vector<int32_t> order(t), used;  // tokens by id; ids that occur
   for (int64_t i = 0; i < t; ++i)
-    if (i == 0 || id[order[i]] != id[order[i - 1]]) runs.push_back(i);
-  runs.push_back(t);
-  ex.pool.parallel_blocks(int64_t(runs.size()) - 1, 8, [&](int64_t begin, int64_t end) {
-    Scratch<float> row(ex, h);
-    for (int64_t r = begin; r < end; ++r) {
-      if (id[order[runs[r]]] == skip) continue;
-      float* out = dtable.f32() + (id[order[runs[r]]] + offset) * h;
-      for (int64_t i = runs[r]; i < runs[r + 1]; ++i) isa().add(out, load(dout, order[i] * h, h, row.data()), out, h);
+    if (start[id[i] + offset + 1]++ == 0) used.push_back(int32_t(id[i] + offset));
+  std::partial_sum(start.begin(), start.end(), start.begin());
+  std::vector<int64_t> next(start.begin(), start.end() - 1);
+  for (int64_t i = 0; i < t; ++i) order[next[id[i] + offset]++] = int32_t(i);
+
+  ex.pool.parallel_blocks(int64_t(used.size()), grain(h), [&](int64_t begin, int64_t end) {
+    Scratch<float> wide(ex, h);
+    for (int64_t u = begin; u < end; ++u) {
+      float* row = table.f32() + used[u] * h;
+      for (int64_t i = start[used[u]]; i < start[used[u] + 1]; ++i)
+        isa().add(row, load(dout, order[i] * h, h, wide.data()), row, h);
     }
   });
 }
@@ -45,41 +51,57 @@ void add_rows(Exec& ex, const View& ids, int64_t offset, int64_t skip, const Vie
 
 void embedding_forward(Exec& ex, const EmbeddingForward& o) {
   const char* where = "embedding";
-  int64_t t = o.ids.numel(), h = o.table.dim(1);
+  expect_rank(where, "table", o.table, 2);
+  expect_rank(where, "out", o.out, 2);
+  int64_t t = o.out.dim(0), h = o.table.dim(1);
   expect(where, "out", o.out, o.table.dtype, {t, h});
-  check_ids(where, "token ids", o.ids, 0, o.table.dim(0));
-  if (o.position_table) check_ids(where, "positions", o.positions, o.position_offset, o.position_table.dim(0));
-  ex.pool.parallel_blocks(t, kGrain, [&](int64_t begin, int64_t end) {
-    Scratch<float> rows(ex, 3 * h);
+  check_ids("token ids", o.ids, t, o.table.dim(0), 0, kTokenCure);
+  if (o.position_table) {
+    expect_rank(where, "position_table", o.position_table, 2);
+    expect(where, "position_table", o.position_table, o.table.dtype, {o.position_table.dim(0), h});
+    check_ids("positions", o.positions, t, o.position_table.dim(0), o.position_offset, kPositionCure);
+  }
+  int64_t bytes = h * size_of(o.table.dtype);
+  ex.pool.parallel_blocks(t, grain(h), [&](int64_t begin, int64_t end) {
+    Scratch<float> a(ex, h), b(ex, h);
     for (int64_t i = begin; i < end; ++i) {
-      const float* x = load(o.table, o.ids.i32()[i] * h, h, rows.data());
-      float* y = target(o.out, i * h, rows.data() + 2 * h);
-      if (o.position_table)
-        isa().add(x, load(o.position_table, (o.positions.i32()[i] + o.position_offset) * h, h, rows.data() + h), y, h);
-      else
-        std::memcpy(y, x, h * sizeof(float));
-      store(o.out, i * h, y, h);
+      int64_t id = o.ids.i32()[i];
+      if (!o.position_table) {
+        std::memcpy(o.out.as<char>() + i * bytes, o.table.as<char>() + id * bytes, bytes);
+        continue;
+      }
+      int64_t position = o.positions.i32()[i] + o.position_offset;
+      float* out = target(o.out, i * h, a.data());
+      isa().add(load(o.table, id * h, h, a.data()), load(o.position_table, position * h, h, b.data()), out, h);
+      store(o.out, i * h, out, h);
     }
   });
 }
 
 void embedding_backward(Exec& ex, const EmbeddingBackward& o) {
-  const char* where = "embedding_backward";
-  int64_t t = o.ids.numel(), h = o.dtable.dim(1);
-  expect(where, "dout", o.dout, o.dout.dtype, {t, h});
-  expect(where, "dtable", o.dtable, DType::f32, o.dtable.shape);
-  check_ids(where, "token ids", o.ids, 0, o.dtable.dim(0));
-  add_rows(ex, o.ids, 0, o.frozen_id, o.dout, o.dtable);
-  if (!o.dposition_table) return;
-  check_ids(where, "positions", o.positions, o.position_offset, o.dposition_table.dim(0));
-  add_rows(ex, o.positions, o.position_offset, -1, o.dout, o.dposition_table);
+  const char* where = "embedding";
+  expect_rank(where, "dout", o.dout, 2);
+  expect_rank(where, "dtable", o.dtable, 2);
+  int64_t t = o.dout.dim(0), h = o.dout.dim(1);
+  expect(where, "dtable", o.dtable, DType::f32, {o.dtable.dim(0), h});
+  check_ids("token ids", o.ids, t, o.dtable.dim(0), 0, kTokenCure);
+  if (o.dposition_table) {
+    expect_rank(where, "dposition_table", o.dposition_table, 2);
+    expect(where, "dposition_table", o.dposition_table, DType::f32, {o.dposition_table.dim(0), h});
+    check_ids("positions", o.positions, t, o.dposition_table.dim(0), o.position_offset, kPositionCure);
+  }
+  scatter_add(ex, o.ids, 0, o.dout, o.dtable);
+  if (o.dposition_table) scatter_add(ex, o.positions, o.position_offset, o.dout, o.dposition_table);
 }
 
 void gather_rows(Exec& ex, const GatherRows& o) {
-  int64_t r = o.rows.numel(), h = o.x.dim(1), bytes = h * size_of(o.x.dtype);
-  expect("gather_rows", "out", o.out, o.x.dtype, {r, h});
-  check_ids("gather_rows", "rows", o.rows, 0, o.x.dim(0));
-  ex.pool.parallel_blocks(r, kGrain, [&](int64_t begin, int64_t end) {
+  const char* where = "gather_rows";
+  expect_rank(where, "x", o.x, 2);
+  expect_rank(where, "out", o.out, 2);
+  int64_t r = o.out.dim(0), h = o.x.dim(1), bytes = h * size_of(o.x.dtype);
+  expect(where, "out", o.out, o.x.dtype, {r, h});
+  expect_indices(where, "rows", o.rows, r, o.x.dim(0), "row numbers of this batch");
+  ex.pool.parallel_blocks(r, grain(h), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       std::memcpy(o.out.as<char>() + i * bytes, o.x.as<char>() + o.rows.i32()[i] * bytes, bytes);
   });

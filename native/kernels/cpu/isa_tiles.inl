@@ -89,13 +89,17 @@ void dot_block(const float* a, int64_t lda, int64_t m, const B* b, int64_t ldb, 
     for (; n >= 8; n -= 8, b += 8 * ldb, c += 8) tiles.one_by_eight(a, lda, b, ldb, k, c, ldc, add);
   }
   int64_t strips = (m + kDotRows - 1) / kDotRows;  // of nearly equal height
-  for (int64_t j = 0; j < n; j += 4) {             // rows of b stay in the first-level cache, a streams past
-    int64_t nr = n - j < 4 ? n - j : 4;
-    for (int64_t s = 0, i = 0; s < strips; ++s) {
-      int64_t mr = (m - i + strips - s - 1) / (strips - s);
-      tiles.of[mr - 1][nr - 1](a + i * lda, lda, b + j * ldb, ldb, k, c + i * ldc + j, ldc, add);
-      i += mr;
-    }
+  auto tile = [&](int64_t s, int64_t j) IN_TARGET {
+    int64_t i = m * s / strips, rows = m * (s + 1) / strips - i, cols = n - j < 4 ? n - j : 4;
+    tiles.of[rows - 1][cols - 1](a + i * lda, lda, b + j * ldb, ldb, k, c + i * ldc + j, ldc, add);
+  };
+  // A strip of a stays in the first-level cache while b streams past, except with few rows: b then comes from memory, once.
+  if (m > 24) {
+    for (int64_t s = 0; s < strips; ++s)
+      for (int64_t j = 0; j < n; j += 4) tile(s, j);
+  } else {
+    for (int64_t j = 0; j < n; j += 4)
+      for (int64_t s = 0; s < strips; ++s) tile(s, j);
   }
 }
 

@@ -1,6 +1,11 @@
-// Log-probs fused with the output projection: row blocks x vocabulary tiles, so [T, V] never exists.
+// Token log-probs and entropy fused with the output projection. Chosen rows are taken in blocks, the vocabulary in
+// tiles: memory is one [block, tile] of logits, never [T, V].
 #include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <vector>
 
+#include "kernels/cpu/checks.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 #include "kernels/cpu/softmax_state.h"
@@ -8,115 +13,136 @@
 namespace threefold::cpu {
 namespace {
 
-constexpr int64_t kRowBlock = 512;
+constexpr int64_t kRowBlock = 512, kTile = kVocabularyTile;
+constexpr int64_t kRowGrain = 8;  // rows of one tile a thread takes
 
-struct Inputs {
-  View hidden, weight, rows, targets;
-  int64_t r, h, v;
-};
-
-Inputs check(const char* where, const View& hidden, const View& weight, const View& rows, const View& targets) {
-  Inputs in{hidden, weight, rows, targets, rows.numel(), hidden.dim(1), weight.dim(0)};
-  expect(where, "weight", weight, hidden.dtype, {in.v, in.h});
-  expect(where, "targets", targets, DType::i32, {in.r});
-  for (int64_t i = 0; i < in.r; ++i) {
-    if (targets.i32()[i] < 0 || targets.i32()[i] >= in.v)
-      fail(where, "targets below " + std::to_string(in.v), std::to_string(targets.i32()[i]) + " at " + std::to_string(i), "ids made with this model's tokenizer");
-    if (rows.i32()[i] < 0 || rows.i32()[i] >= hidden.dim(0))
-      fail(where, "rows below " + std::to_string(hidden.dim(0)), std::to_string(rows.i32()[i]), "checking how the batch was packed");
-  }
-  return in;
+int64_t check(const char* where, const View& hidden, const View& weight, const View& rows, const View& targets,
+              const View& lse) {
+  expect_rank(where, "hidden", hidden, 2);
+  expect_rank(where, "weight", weight, 2);
+  expect(where, "weight", weight, hidden.dtype, {weight.dim(0), hidden.dim(1)});
+  int64_t r = expect_rows(where, rows, hidden.dim(0));
+  expect_indices(where, "targets", targets, r, weight.dim(0), "the tokenizer this model was made with");
+  expect(where, "lse", lse, DType::f32, {r});
+  return r;
 }
 
-// Rows [r0, r0 + n) of the chosen hidden states, contiguous.
-void gather(Exec& ex, const Inputs& in, int64_t r0, int64_t n, const View& out) {
-  gather_rows(ex, {.x = in.hidden, .rows = in.rows.at(r0, {n}), .out = out});
+// The hidden states of chosen rows [r0, r0 + n), side by side in `memory`.
+View gather(Exec& ex, const View& hidden, const View& rows, int64_t r0, int64_t n, char* memory) {
+  View block{memory, hidden.dtype, {n, hidden.dim(1)}};
+  gather_rows(ex, {.x = hidden, .rows = rows.rows(r0, r0 + n), .out = block});
+  return block;
 }
 
-// Calls body(v0, width, logits [n, width]) for each vocabulary tile of a block of rows.
+// Calls body(v0, tile of weight [n, H]) for every tile of the vocabulary, in order.
 template <typename F>
-void over_tiles(Exec& ex, const Inputs& in, const View& rows, F body) {
-  int64_t n = rows.dim(0);
-  Scratch<float> tile(ex, n * std::min(kVocabularyTile, in.v));
-  for (int64_t v0 = 0; v0 < in.v; v0 += kVocabularyTile) {
-    int64_t width = std::min(kVocabularyTile, in.v - v0);
-    View logits{tile.data(), DType::f32, {n, width}};
-    matmul(ex, {.a = rows, .b = in.weight.rows(v0, v0 + width), .out = logits});
-    body(v0, width, logits);
-  }
+void over_tiles(const View& weight, F body) {
+  for (int64_t v0 = 0; v0 < weight.dim(0); v0 += kTile)
+    body(v0, weight.rows(v0, std::min(weight.dim(0), v0 + kTile)));
 }
 
 }  // namespace
 
 void logprob_forward(Exec& ex, const LogprobForward& o) {
-  Inputs in = check("logprob_forward", o.hidden, o.weight, o.rows, o.targets);
-  for (const View* v : {&o.logprobs, &o.lse}) expect("logprob_forward", "logprobs and lse", *v, DType::f32, {in.r});
-  for (int64_t r0 = 0; r0 < in.r; r0 += kRowBlock) {
-    int64_t n = std::min(kRowBlock, in.r - r0);
-    Scratch<char> gathered(ex, n * in.h * size_of(in.hidden.dtype));
-    View rows{gathered.data(), in.hidden.dtype, {n, in.h}};
-    gather(ex, in, r0, n, rows);
+  const char* where = "logprob_forward";
+  int64_t r = check(where, o.hidden, o.weight, o.rows, o.targets, o.lse), h = o.hidden.dim(1);
+  expect(where, "logprobs", o.logprobs, DType::f32, {r});
+  if (o.entropy) expect(where, "entropy", o.entropy, DType::f32, {r});
+  if (r == 0) return;
+
+  int64_t most = std::min(r, kRowBlock);
+  Scratch<char> gathered(ex, most * h * size_of(o.hidden.dtype));
+  Scratch<float> memory(ex, most * std::min(kTile, o.weight.dim(0)));
+  for (int64_t r0 = 0; r0 < r; r0 += kRowBlock) {
+    int64_t n = std::min(kRowBlock, r - r0);
+    View hidden = gather(ex, o.hidden, o.rows, r0, n, gathered.data());
+    const int32_t* targets = o.targets.i32() + r0;
     std::vector<SoftmaxState> states(n);
-    over_tiles(ex, in, rows, [&](int64_t v0, int64_t width, const View& logits) {
-      ex.pool.parallel_blocks(n, 8, [&](int64_t begin, int64_t end) {
-        float spare[kVocabularyTile];
+    std::vector<float> target_logits(n);
+    over_tiles(o.weight, [&](int64_t v0, const View& weight) {
+      int64_t width = weight.dim(0);
+      View logits{memory.data(), DType::f32, {n, width}};
+      matmul(ex, {.a = hidden, .b = weight, .out = logits});
+      ex.pool.parallel_blocks(n, kRowGrain, [&](int64_t begin, int64_t end) {
+        float shifted[kTile];
         for (int64_t i = begin; i < end; ++i) {
-          float* z = logits.f32() + i * width;
-          int64_t target = in.targets.i32()[r0 + i] - v0;
-          // scaled as the state scales it
-          if (target >= 0 && target < width) o.logprobs.f32()[r0 + i] = o.inv_temperature * z[target];
-          states[i].add(z, width, o.inv_temperature, bool(o.entropy), spare);
+          float* row = logits.f32() + i * width;
+          if (targets[i] >= v0 && targets[i] < v0 + width) target_logits[i] = row[targets[i] - v0];
+          states[i].fold(row, width, o.inv_temperature, o.entropy ? shifted : nullptr);
         }
       });
     });
     for (int64_t i = 0; i < n; ++i) {
-      states[i].finish();
-      o.logprobs.f32()[r0 + i] -= states[i].lse;
-      o.lse.f32()[r0 + i] = states[i].lse;
-      if (o.entropy) o.entropy.f32()[r0 + i] = states[i].entropy;
+      o.logprobs.f32()[r0 + i] = states[i].logprob(target_logits[i], o.inv_temperature);
+      o.lse.f32()[r0 + i] = float(states[i].lse());
+      if (o.entropy) o.entropy.f32()[r0 + i] = states[i].entropy();
     }
   }
 }
 
-// d logit = inv_temperature (dlogprob (onehot - p) - dentropy p (log p + entropy))
+namespace {
+
+// Turns raw logits into their gradient, in place. With z = logit * inv_temperature and p = exp(z - lse):
+//   d logprob / dz = onehot(target) - p,  d entropy / dz = -p (log p + entropy).
+void logit_gradient(float* row, int64_t n, int64_t target, float inv_temperature, float lse, float dlogprob,
+                    float dentropy, float entropy, float* log_p) {
+  const Isa& v = isa();
+  v.scale(inv_temperature, row, n);
+  if (dentropy != 0)  // where p is 0 the product must be 0 too, not 0 * -inf
+    for (int64_t i = 0; i < n; ++i) log_p[i] = std::max(row[i] - lse, -1000.0f);
+  v.exp_sum(row, lse, n);
+  if (dentropy != 0)
+    for (int64_t i = 0; i < n; ++i) row[i] *= -inv_temperature * (dlogprob + dentropy * (log_p[i] + entropy));
+  else
+    v.scale(-inv_temperature * dlogprob, row, n);
+  if (target >= 0 && target < n) row[target] += inv_temperature * dlogprob;
+}
+
+}  // namespace
+
 void logprob_backward(Exec& ex, const LogprobBackward& o) {
-  Inputs in = check("logprob_backward", o.hidden, o.weight, o.rows, o.targets);
-  for (const View* v : {&o.dlogprobs, &o.lse}) expect("logprob_backward", "dlogprobs and lse", *v, DType::f32, {in.r});
-  if (o.dhidden) std::memset(o.dhidden.data, 0, o.dhidden.numel() * size_of(o.dhidden.dtype));
-  const float* entropy = o.dentropy ? o.entropy.f32() : nullptr;
-  for (int64_t r0 = 0; r0 < in.r; r0 += kRowBlock) {
-    int64_t n = std::min(kRowBlock, in.r - r0);
-    Scratch<char> gathered(ex, n * in.h * size_of(in.hidden.dtype));
-    Scratch<float> dsum(ex, n * in.h);
-    View rows{gathered.data(), in.hidden.dtype, {n, in.h}}, drows{dsum.data(), DType::f32, {n, in.h}};
-    gather(ex, in, r0, n, rows);
-    std::fill_n(dsum.data(), n * in.h, 0.0f);
-    over_tiles(ex, in, rows, [&](int64_t v0, int64_t width, const View& logits) {
-      ex.pool.parallel_blocks(n, 8, [&](int64_t begin, int64_t end) {
-        float logp[kVocabularyTile];
+  const char* where = "logprob_backward";
+  int64_t r = check(where, o.hidden, o.weight, o.rows, o.targets, o.lse), h = o.hidden.dim(1), t = o.hidden.dim(0);
+  expect(where, "dlogprobs", o.dlogprobs, DType::f32, {r});
+  if (o.dentropy) {
+    expect(where, "dentropy", o.dentropy, DType::f32, {r});
+    expect(where, "entropy", o.entropy, DType::f32, {r});
+  }
+  if (o.dhidden) {
+    expect(where, "dhidden", o.dhidden, o.hidden.dtype, o.hidden.shape);
+    std::memset(o.dhidden.data, 0, t * h * size_of(o.dhidden.dtype));
+  }
+  if (o.dweight) expect(where, "dweight", o.dweight, DType::f32, o.weight.shape);
+  if (r == 0) return;
+
+  int64_t most = std::min(r, kRowBlock);
+  Scratch<char> gathered(ex, most * h * size_of(o.hidden.dtype));
+  Scratch<float> memory(ex, most * std::min(kTile, o.weight.dim(0))), sums(ex, o.dhidden ? most * h : 0);
+  for (int64_t r0 = 0; r0 < r; r0 += kRowBlock) {
+    int64_t n = std::min(kRowBlock, r - r0);
+    View hidden = gather(ex, o.hidden, o.rows, r0, n, gathered.data());
+    View dhidden{sums.data(), DType::f32, {n, h}};
+    if (o.dhidden) std::fill_n(sums.data(), n * h, 0.0f);
+    over_tiles(o.weight, [&](int64_t v0, const View& weight) {
+      int64_t width = weight.dim(0);
+      View logits{memory.data(), DType::f32, {n, width}};
+      matmul(ex, {.a = hidden, .b = weight, .out = logits});
+      ex.pool.parallel_blocks(n, kRowGrain, [&](int64_t begin, int64_t end) {
+        float log_p[kTile];
         for (int64_t i = begin; i < end; ++i) {
-          int64_t r = r0 + i, target = in.targets.i32()[r] - v0;
-          float *z = logits.f32() + i * width, g = o.dlogprobs.f32()[r] * o.inv_temperature;
-          isa().scale(o.inv_temperature, z, width);
-          if (entropy)
-            for (int64_t j = 0; j < width; ++j) logp[j] = z[j] - o.lse.f32()[r];
-          isa().exp_sum(z, o.lse.f32()[r], width);  // p
-          if (entropy) {
-            float ge = o.dentropy.f32()[r] * o.inv_temperature;
-            for (int64_t j = 0; j < width; ++j) z[j] *= -(g + ge * (logp[j] + entropy[r]));
-          } else {
-            isa().scale(-g, z, width);
-          }
-          if (target >= 0 && target < width) z[target] += g;
+          int64_t at = r0 + i;
+          logit_gradient(logits.f32() + i * width, width, o.targets.i32()[at] - v0, o.inv_temperature, o.lse.f32()[at],
+                         o.dlogprobs.f32()[at], o.dentropy ? o.dentropy.f32()[at] : 0,
+                         o.dentropy ? o.entropy.f32()[at] : 0, log_p);
         }
       });
-      View weight = in.weight.rows(v0, v0 + width);
-      if (o.dhidden) matmul(ex, {.a = logits, .b = weight, .out = drows, .trans_b = false, .accumulate = true});
+      if (o.dhidden) matmul(ex, {.a = logits, .b = weight, .out = dhidden, .trans_b = false, .accumulate = true});
       if (o.dweight)
-        matmul(ex, {.a = logits, .b = rows, .out = o.dweight.rows(v0, v0 + width), .trans_a = true, .trans_b = false, .accumulate = true});
+        matmul(ex, {.a = logits, .b = hidden, .out = o.dweight.rows(v0, v0 + width), .trans_a = true, .trans_b = false,
+                    .accumulate = true});
     });
     if (o.dhidden)
-      for (int64_t i = 0; i < n; ++i) store(o.dhidden, in.rows.i32()[r0 + i] * in.h, dsum.data() + i * in.h, in.h);
+      for (int64_t i = 0; i < n; ++i) store(o.dhidden, o.rows.i32()[r0 + i] * h, sums.data() + i * h, h);
   }
 }
 

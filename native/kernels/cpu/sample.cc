@@ -1,50 +1,63 @@
-// Sampling by inverse CDF, with log-probs by the one running log-softmax.
+// Draws the next token of each row: one row, one thread, one random number.
 #include <algorithm>
 #include <cmath>
 #include <numeric>
 #include <vector>
 
 #include "core/rng.h"
+#include "kernels/cpu/checks.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cpu/rows.h"
 #include "kernels/cpu/softmax_state.h"
 
 namespace threefold::cpu {
 namespace {
 
-constexpr uint64_t kStream = 1;  // Philox stream of token draws
+constexpr uint64_t kSampleStream = 1;
 
-// Keeps the likeliest tokens: p holds exp(z - max), 0 for what is cut. Ties go to the lower index.
-void cut(std::vector<float>& p, const float* z, int64_t top_k, float top_p) {
-  int64_t v = int64_t(p.size());
-  if ((top_k <= 0 || top_k >= v) && top_p >= 1) return;
-  std::vector<int32_t> order(v);
-  std::iota(order.begin(), order.end(), 0);
-  auto likelier = [z](int32_t a, int32_t b) { return z[a] > z[b] || (z[a] == z[b] && a < b); };
-  int64_t keep = top_k > 0 ? std::min(top_k, v) : v;
-  if (top_p >= 1 && keep < v)
-    std::nth_element(order.begin(), order.begin() + keep, order.end(), likelier);
-  else
-    std::sort(order.begin(), order.end(), likelier);
-  if (top_p < 1) {
-    double total = 0, running = 0;
-    for (int64_t i = 0; i < keep; ++i) total += p[order[i]];
-    int64_t i = 0;
-    while (i < keep && running < top_p * total) running += p[order[i++]];
-    keep = std::max<int64_t>(i, 1);
+// The first of the highest: the order of greedy choice.
+int32_t argmax(const float* logits, int64_t n) { return int32_t(std::max_element(logits, logits + n) - logits); }
+
+// The tokens that stay after top-k, then top-p over what top-k left, in index order. `weights` are exp(z - max).
+std::vector<int32_t> kept(const float* logits, const float* weights, int64_t n, int64_t top_k, float top_p) {
+  std::vector<int32_t> ids(n);
+  std::iota(ids.begin(), ids.end(), 0);
+  auto before = [logits](int32_t a, int32_t b) { return logits[a] != logits[b] ? logits[a] > logits[b] : a < b; };
+  if (top_k > 0 && top_k < n) {
+    std::nth_element(ids.begin(), ids.begin() + (top_k - 1), ids.end(), before);
+    ids.resize(top_k);
+    std::sort(ids.begin(), ids.end());
   }
-  for (int64_t i = keep; i < v; ++i) p[order[i]] = 0;
+  if (top_p < 1) {
+    double total = 0, mass = 0;
+    for (int32_t id : ids) total += weights[id];
+    // Most of the mass sits in few tokens: order them a stretch at a time, each twice the one before.
+    size_t count = 0, ordered = 0;
+    while (count < ids.size() && (count == 0 || mass < double(top_p) * total)) {
+      if (count == ordered) {
+        size_t end = std::min(ids.size(), std::max<size_t>(256, 2 * ordered));
+        std::partial_sort(ids.begin() + ordered, ids.begin() + end, ids.end(), before);
+        ordered = end;
+      }
+      mass += weights[ids[count++]];
+    }
+    ids.resize(count);
+    std::sort(ids.begin(), ids.end());
+  }
+  return ids;
 }
 
-int64_t draw(const std::vector<float>& p, float u) {
-  double total = 0;
-  for (float x : p) total += x;
-  double goal = double(u) * total, running = 0;
-  int64_t last = 0;
-  for (int64_t i = 0; i < int64_t(p.size()); ++i) {
-    if (p[i] == 0) continue;
-    last = i;
-    running += p[i];
-    if (running > goal) return i;
+// Inverse CDF in index order: the first token at which the running sum passes u * total. `at(i)` is the i-th of n tokens.
+template <typename At>
+int32_t draw(const float* weights, int64_t n, float u, At at) {
+  double total = 0, running = 0;
+  for (int64_t i = 0; i < n; ++i) total += weights[at(i)];
+  int32_t last = at(0);
+  for (int64_t i = 0; i < n; ++i) {
+    if (weights[at(i)] == 0) continue;
+    last = at(i);
+    running += weights[last];
+    if (running > double(u) * total) break;
   }
   return last;
 }
@@ -52,39 +65,66 @@ int64_t draw(const std::vector<float>& p, float u) {
 }  // namespace
 
 void sample(Exec& ex, const Sample& o) {
-  int64_t b = o.logits.dim(0), v = o.logits.dim(1);
-  expect("sample", "logits", o.logits, DType::f32, {b, v});
-  expect("sample", "tokens", o.tokens, DType::i32, {b});
-  expect("sample", "logprobs", o.logprobs, DType::f32, {b});
-  ex.pool.parallel_for(b, [&](int64_t i) {
-    const float* logits = o.logits.f32() + i * v;
-    for (int64_t j = 0; j < v; ++j)
-      if (std::isnan(logits[j])) fail("sample", "logits that are numbers", "NaN in row " + std::to_string(i), "a checkpoint that did not diverge");
-    bool greedy = o.inv_temperature.f32()[i] == 0;
-    float inv_temperature = greedy ? 1.0f : o.inv_temperature.f32()[i];
+  const char* where = "sample";
+  expect_rank(where, "logits", o.logits, 2);
+  int64_t rows = o.logits.dim(0), n = o.logits.dim(1);
+  expect(where, "logits", o.logits, DType::f32, o.logits.shape);
+  expect(where, "inv_temperature", o.inv_temperature, DType::f32, {rows});
+  expect(where, "top_k", o.top_k, DType::i32, {rows});
+  expect(where, "top_p", o.top_p, DType::f32, {rows});
+  expect(where, "seeds", o.seeds, DType::i32, {rows, 2});
+  expect(where, "positions", o.positions, DType::i32, {rows});
+  expect(where, "tokens", o.tokens, DType::i32, {rows});
+  expect(where, "logprobs", o.logprobs, DType::f32, {rows});
+  if (n == 0) fail(where, "a vocabulary of 1 or more", "logits " + o.logits.shape.text(), "checking the model");
+  for (int64_t b = 0; b < rows; ++b) {
+    float t = o.inv_temperature.f32()[b], p = o.top_p.f32()[b];
+    std::string row = " in row " + std::to_string(b);
+    if (!(t >= 0) || std::isinf(t)) fail(where, "inv_temperature of 0 (greedy) or more", std::to_string(t) + row, "a temperature above 0, or 0 for greedy");
+    if (!(p > 0 && p <= 1)) fail(where, "top_p above 0 and at most 1", std::to_string(p) + row, "1, which is off");
+    if (o.top_k.i32()[b] < 0) fail(where, "top_k of 0 or more", std::to_string(o.top_k.i32()[b]) + row, "0, which is off");
+  }
+
+  std::vector<char> broken(rows);
+  ex.pool.parallel_for(rows, [&](int64_t b) {
+    const float* logits = o.logits.f32() + b * n;
+    bool greedy = o.inv_temperature.f32()[b] == 0;
+    float inv_temperature = greedy ? 1 : o.inv_temperature.f32()[b];
+    Scratch<float> weights(ex, n);  // exp(z - max)
+    std::copy_n(logits, n, weights.data());
     SoftmaxState state;
-    float tile[kVocabularyTile];
-    for (int64_t v0 = 0; v0 < v; v0 += kVocabularyTile) {
-      int64_t width = std::min(kVocabularyTile, v - v0);
-      std::copy_n(logits + v0, width, tile);
-      state.add(tile, width, inv_temperature, false, nullptr);
+    for (int64_t v0 = 0; v0 < n; v0 += kVocabularyTile)
+      state.fold(weights.data() + v0, std::min(kVocabularyTile, n - v0), inv_temperature);
+    if (!(state.sum > 0 && std::isfinite(state.sum) && std::isfinite(state.max))) {
+      broken[b] = 1;
+      return;
     }
-    state.finish();
-    int64_t token;
+    int32_t token;
     if (greedy) {
-      token = std::max_element(logits, logits + v) - logits;
+      token = argmax(logits, n);
     } else {
-      std::vector<float> z(logits, logits + v);
-      isa().scale(inv_temperature, z.data(), v);
-      std::vector<float> p = z;
-      isa().exp_sum(p.data(), state.max, v);
-      cut(p, z.data(), o.top_k.i32()[i], o.top_p.f32()[i]);
-      uint64_t seed = uint32_t(o.seeds.i32()[2 * i]) | uint64_t(uint32_t(o.seeds.i32()[2 * i + 1])) << 32;
-      token = draw(p, uniform_from(philox_at(seed, kStream, uint64_t(o.positions.i32()[i]))[0]));
+      std::copy_n(logits, n, weights.data());
+      isa().scale(inv_temperature, weights.data(), n);
+      isa().exp_sum(weights.data(), state.max, n);
+      const uint32_t* seed = o.seeds.as<uint32_t>() + 2 * b;
+      uint64_t position = uint32_t(o.positions.i32()[b]);
+      float u = uniform_from(philox_at(seed[0] | uint64_t(seed[1]) << 32, kSampleStream, position)[0]);
+      int64_t top_k = o.top_k.i32()[b];
+      float top_p = o.top_p.f32()[b];
+      if ((top_k > 0 && top_k < n) || top_p < 1) {
+        std::vector<int32_t> ids = kept(logits, weights.data(), n, top_k, top_p);
+        token = draw(weights.data(), int64_t(ids.size()), u, [&](int64_t i) { return ids[i]; });
+      } else {
+        token = draw(weights.data(), n, u, [](int64_t i) { return int32_t(i); });
+      }
     }
-    o.tokens.i32()[i] = int32_t(token);
-    o.logprobs.f32()[i] = inv_temperature * logits[token] - state.lse;
+    o.tokens.i32()[b] = token;
+    o.logprobs.f32()[b] = state.logprob(logits[token], inv_temperature);
   });
+  for (int64_t b = 0; b < rows; ++b)
+    if (broken[b])
+      fail(where, "finite logits", "NaN or infinity in row " + std::to_string(b),
+           "checking the weights for non-finite values, or a lower learning rate");
 }
 
 }  // namespace threefold::cpu

@@ -1,52 +1,72 @@
-// The scalar head: one dot product per chosen row.
+// The scalar head of reward models and critics.
 #include <algorithm>
 
+#include "kernels/cpu/checks.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/rows.h"
 
 namespace threefold::cpu {
 namespace {
 
-void check(const char* where, const View& hidden, const View& weight, const View& rows, const View& values) {
+constexpr int64_t kColumns = 128, kPiece = 256;  // columns one thread takes; rows summed before they join the total
+
+int64_t check(const char* where, const View& hidden, const View& weight, const View& rows) {
+  expect_rank(where, "hidden", hidden, 2);
   expect(where, "weight", weight, hidden.dtype, {hidden.dim(1)});
-  expect(where, "values", values, DType::f32, {rows.numel()});
-  for (int64_t i = 0; i < rows.numel(); ++i)
-    if (rows.i32()[i] < 0 || rows.i32()[i] >= hidden.dim(0))
-      fail(where, "rows below " + std::to_string(hidden.dim(0)), std::to_string(rows.i32()[i]), "checking how the batch was packed");
+  return expect_rows(where, rows, hidden.dim(0));
 }
+
+int64_t grain(int64_t hidden) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(hidden, 1)); }
 
 }  // namespace
 
 void value_forward(Exec& ex, const ValueForward& o) {
-  check("value_forward", o.hidden, o.weight, o.rows, o.values);
-  int64_t h = o.hidden.dim(1);
-  Scratch<float> w(ex, h);
-  const float* weight = load(o.weight, 0, h, w.data());
-  ex.pool.parallel_blocks(o.rows.numel(), 64, [&](int64_t begin, int64_t end) {
+  int64_t r = check("value_forward", o.hidden, o.weight, o.rows), h = o.hidden.dim(1);
+  expect("value_forward", "values", o.values, DType::f32, {r});
+  Scratch<float> wide(ex, h);
+  const float* weight = load(o.weight, 0, h, wide.data());
+  ex.pool.parallel_blocks(r, grain(h), [&](int64_t begin, int64_t end) {
     Scratch<float> row(ex, h);
-    for (int64_t i = begin; i < end; ++i) o.values.f32()[i] = isa().dot(load(o.hidden, o.rows.i32()[i] * h, h, row.data()), weight, h);
+    for (int64_t i = begin; i < end; ++i)
+      o.values.f32()[i] = isa().dot(load(o.hidden, o.rows.i32()[i] * h, h, row.data()), weight, h);
   });
 }
 
 void value_backward(Exec& ex, const ValueBackward& o) {
-  check("value_backward", o.hidden, o.weight, o.rows, o.dvalues);
-  int64_t h = o.hidden.dim(1), r = o.rows.numel();
-  Scratch<float> scratch(ex, 3 * h);
-  const float* weight = load(o.weight, 0, h, scratch.data());
+  const char* where = "value_backward";
+  int64_t r = check(where, o.hidden, o.weight, o.rows), t = o.hidden.dim(0), h = o.hidden.dim(1);
+  expect(where, "dvalues", o.dvalues, DType::f32, {r});
+  if (o.dhidden) expect(where, "dhidden", o.dhidden, o.hidden.dtype, o.hidden.shape);
+  if (o.dweight) expect(where, "dweight", o.dweight, DType::f32, {h});
+  const float* dvalues = o.dvalues.f32();
+  const int32_t* rows = o.rows.i32();
+
   if (o.dhidden) {
-    std::memset(o.dhidden.data, 0, o.dhidden.numel() * size_of(o.dhidden.dtype));
-    float* out = scratch.data() + h;
-    for (int64_t i = 0; i < r; ++i) {
-      std::copy_n(weight, h, out);
-      isa().scale(o.dvalues.f32()[i], out, h);
-      store(o.dhidden, o.rows.i32()[i] * h, out, h);
-    }
+    Scratch<float> wide(ex, h);
+    const float* weight = load(o.weight, 0, h, wide.data());
+    std::vector<float> factor(t);  // 0 in rows that were not chosen
+    for (int64_t i = 0; i < r; ++i) factor[rows[i]] = dvalues[i];
+    ex.pool.parallel_blocks(t, grain(h), [&](int64_t begin, int64_t end) {
+      Scratch<float> row(ex, h);
+      for (int64_t i = begin; i < end; ++i) {
+        float* out = target(o.dhidden, i * h, row.data());
+        std::fill_n(out, h, 0.0f);
+        if (factor[i] != 0) isa().axpy(factor[i], weight, out, h);
+        store(o.dhidden, i * h, out, h);
+      }
+    });
   }
-  if (o.dweight) {
-    expect("value_backward", "dweight", o.dweight, DType::f32, {h});
-    for (int64_t i = 0; i < r; ++i)
-      isa().axpy(o.dvalues.f32()[i], load(o.hidden, o.rows.i32()[i] * h, h, scratch.data() + 2 * h), o.dweight.f32(), h);
-  }
+  if (o.dweight)
+    ex.pool.parallel_blocks(h, kColumns, [&](int64_t begin, int64_t end) {
+      float piece[kColumns], row[kColumns], *dweight = o.dweight.f32() + begin;
+      int64_t n = end - begin;
+      for (int64_t i0 = 0; i0 < r; i0 += kPiece) {
+        std::fill_n(piece, n, 0.0f);
+        for (int64_t i = i0; i < std::min(r, i0 + kPiece); ++i)
+          isa().axpy(dvalues[i], load(o.hidden, rows[i] * h + begin, n, row), piece, n);
+        isa().add(dweight, piece, dweight, n);
+      }
+    });
 }
 
 }  // namespace threefold::cpu

@@ -10,7 +10,7 @@
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/isa.h"
 
-namespace threefold::test {
+namespace threefold::test::attention {
 
 using Values = std::vector<double>;
 
@@ -108,12 +108,15 @@ std::string message_of(F&& f) {
 }
 inline bool names(const std::string& message, const char* operand) { return message.find(operand) != std::string::npos; }
 
+// Runs f on every instruction set this CPU has, and goes back to the one in use.
 template <typename F>
 void for_each_isa(F&& f) {
+  const char* before = cpu::isa().name;
   for (const char* name : cpu::available_isas()) {
     cpu::select_isa(name);
     f();
-  }  // the last one is the best, the one other tests run on
+  }
+  cpu::select_isa(before);
 }
 
 // --- float64 reference -----------------------------------------------------------------------------------------------
@@ -173,4 +176,4 @@ inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& 
   return r;
 }
 
-}  // namespace threefold::test
+}  // namespace threefold::test::attention

@@ -1,7 +1,7 @@
 // Contract 1: generating token by token against the paged cache gives the bits of the training forward.
 #include "attention_cases.h"
 
-namespace threefold::test {
+namespace threefold::test::attention {
 namespace {
 
 // A cache of NaN, and a shuffled page for every place of every sequence. A page not given out yet is -1.
@@ -136,4 +136,4 @@ TEST(decode_names_the_wrong_operand) {
   CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "lengths"));
 }
 
-}  // namespace threefold::test
+}  // namespace threefold::test::attention

@@ -1,6 +1,6 @@
 #include "attention_cases.h"
 
-namespace threefold::test {
+namespace threefold::test::attention {
 namespace {
 
 const std::vector<int64_t> kLengths = {1, 2, 63, 0, 64, 65, 130, 200};
@@ -196,4 +196,4 @@ TEST(attention_names_the_wrong_operand) {
   CHECK(names(backward_error(bad), "lse"));
 }
 
-}  // namespace threefold::test
+}  // namespace threefold::test::attention

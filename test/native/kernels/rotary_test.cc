@@ -1,6 +1,6 @@
 #include "attention_cases.h"
 
-namespace threefold::test {
+namespace threefold::test::attention {
 namespace {
 
 // Cosine and sine of p * base^(-2i/R), as LLaMA defines them: fp32 [P, R/2, 2].
@@ -123,4 +123,4 @@ TEST(kv_append_copies_into_slots) {
   }
 }
 
-}  // namespace threefold::test
+}  // namespace threefold::test::attention
