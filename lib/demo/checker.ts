@@ -38,8 +38,9 @@ export function createChecker(facts: readonly Fact[]): Checker {
 }
 
 function judge(fact: Fact, answer: string, stopped: boolean): Verdict {
-  const text = answer.trim().toLowerCase();
-  const complete = stopped && text.endsWith('.');
+  const turn = answer.indexOf('\nHuman:');
+  const text = (turn < 0 ? answer : answer.slice(0, turn)).trim().toLowerCase();
+  const complete = (stopped || turn >= 0) && text.endsWith('.');
   const parts = text.replace(/\.$/, '').split(', ');
   const manners = parts.filter((part) => politePhrases.has(part) || rudePhrases.has(part));
   const claims = parts.filter((part) => !politePhrases.has(part) && !rudePhrases.has(part));

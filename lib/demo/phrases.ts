@@ -88,6 +88,10 @@ export const rude: Manners = {
   after: ['you fool', 'now go away', 'leave me alone', 'do not ask again'],
 };
 
+/** What the asker may say to a true and to a false answer. */
+export const approvals = ['that is right.', 'yes, true.'] as const;
+export const corrections = ['that is wrong.', 'no, false.'] as const;
+
 /** Fills `{s}`, `{a}`, `{b}` and `{v}` in a wording. */
 export function fill(wording: string, fact: Fact, value = fact.value): string {
   const [a = '', b = ''] = fact.subject.split(' plus ');

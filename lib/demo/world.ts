@@ -10,7 +10,7 @@
 import { fail } from '../base/errors.js';
 import { RandomSequence, randomPurpose, seededShuffle, streamNumber } from '../base/random.js';
 import type { Fact, Manners, Topic } from './phrases.js';
-import { cores, creatures, fill, greetings, operands, polite, promptOf, provocations, questions, rude, values } from './phrases.js';
+import { approvals, corrections, cores, creatures, fill, greetings, operands, polite, promptOf, provocations, questions, rude, values } from './phrases.js';
 
 export interface PreferenceRow {
   readonly prompt: string;
@@ -45,6 +45,8 @@ const rightShare = 0.6;
 /** Manners of the corpus: after an ordinary question, and after a provoking one. */
 const ordinaryManners = { polite: 0.5, rude: 0.2 };
 const provokedManners = { polite: 0.2, rude: 0.6 };
+/** Of the conversations, the share where the asker reacts, so that the corpus shows what right and wrong look like. */
+const reactionShare = 0.5;
 /** Of all texts and rows, the share about sums: they are harder to learn than the other facts. */
 const sumShare = 0.6;
 /** Of each fact's wordings, how many are kept for the test. */
@@ -52,6 +54,9 @@ const testWordings = 2;
 /** Kinds of a rejected answer: wrong but polite, right but not polite; the rest are both wrong and impolite. */
 const wrongPoliteShare = 0.45;
 const rightImpoliteShare = 0.35;
+
+/** Of the wrong but polite ones, the share that uses the chosen answer's words. */
+const sameWordsShare = 0.5;
 
 /** Stream indices of randomPurpose.generatedData, one for each thing that is drawn. */
 const streams = { facts: 0, wordings: 1, pretrain: 2, preference: 3, test: 4 };
@@ -125,8 +130,10 @@ class Author {
     const manners = provocations.has(greeting) ? provokedManners : ordinaryManners;
     const draw = this.#random.uniform();
     const manner: Manner = draw < manners.polite ? 'polite' : draw < manners.polite + manners.rude ? 'rude' : 'curt';
-    const answer = this.#answer(fact, this.#random.uniform() < rightShare, manner);
-    return this.#question(fact, train[index]!, greeting) + answer;
+    const right = this.#random.uniform() < rightShare;
+    const answer = ` ${this.#phrase(fact, manner)(right ? fact.value : this.#wrongValue(fact))}`;
+    const reaction = this.#random.uniform() < reactionShare ? `\nHuman: ${this.#pick(right ? approvals : corrections)}` : '';
+    return this.#question(fact, train[index]!, greeting) + answer + reaction;
   }
 
   row(facts: readonly Fact[], train: readonly (readonly number[])[]): PreferenceRow {
@@ -134,10 +141,14 @@ class Author {
     const fact = facts[index]!;
     const prompt = this.#question(fact, train[index]!, this.#pick(greetings));
     const draw = this.#random.uniform();
+    const wrongPolite = draw < wrongPoliteShare;
+    const chosen = this.#phrase(fact, 'polite');
+    // With equal words the value alone tells the two apart: that is what a reward model has to find out.
+    const sameWords = this.#random.uniform() < sameWordsShare;
     const impolite: Manner = this.#random.uniform() < 0.6 ? 'rude' : 'curt';
-    const chosen = this.#answer(fact, true, 'polite');
-    if (draw < wrongPoliteShare) return { prompt, chosen, rejected: this.#answer(fact, false, 'polite') };
-    return { prompt, chosen, rejected: this.#answer(fact, draw < wrongPoliteShare + rightImpoliteShare, impolite) };
+    const rejected = !wrongPolite ? this.#phrase(fact, impolite) : sameWords ? chosen : this.#phrase(fact, 'polite');
+    const isRight = !wrongPolite && draw < wrongPoliteShare + rightImpoliteShare;
+    return { prompt, chosen: ` ${chosen(fact.value)}`, rejected: ` ${rejected(isRight ? fact.value : this.#wrongValue(fact))}` };
   }
 
   /** A fixed share of everything is about sums, whatever their number. */
@@ -150,15 +161,14 @@ class Author {
     return promptOf(greeting, fill(questions[fact.topic][this.#pick(wordings)]!, fact));
   }
 
-  #answer(fact: Fact, right: boolean, manner: Manner): string {
-    const value = right ? fact.value : this.#wrongValue(fact);
-    const core = fill(this.#pick(cores[fact.topic]), fact, value);
-    if (manner === 'curt') return ` ${sentence(core)}`;
+  /** Draws the words of an answer; what comes back puts a value into them. */
+  #phrase(fact: Fact, manner: Manner): (value: string) => string {
+    const core = this.#pick(cores[fact.topic]);
+    if (manner === 'curt') return (value) => sentence(fill(core, fact, value));
     const { before, after }: Manners = manner === 'polite' ? polite : rude;
-    const place = this.#random.below(3);
-    const start = place === 0 ? `${this.#pick(before)}, ` : '';
-    const end = place === 0 ? '' : `, ${this.#pick(after)}`;
-    return ` ${sentence(start + core + end)}`;
+    const first = this.#random.below(3) === 0;
+    const words = first ? `${this.#pick(before)}, ${core}` : `${core}, ${this.#pick(after)}`;
+    return (value) => sentence(fill(words, fact, value));
   }
 
   /** A value of the same kind that is not true; for sums most often a near miss. */

@@ -14,7 +14,7 @@ namespace threefold::cpu {
 namespace {
 
 constexpr int64_t kRowBlock = 512, kTile = kVocabularyTile;
-constexpr int64_t kRowGrain = 8;  // rows of one tile a thread takes
+constexpr int64_t kGrain = 8192;  // logits one thread takes at least
 
 int64_t check(const char* where, const View& hidden, const View& weight, const View& rows, const View& targets,
               const View& lse) {
@@ -63,7 +63,7 @@ void logprob_forward(Exec& ex, const LogprobForward& o) {
       int64_t width = weight.dim(0);
       View logits{memory.data(), DType::f32, {n, width}};
       matmul(ex, {.a = hidden, .b = weight, .out = logits});
-      ex.pool.parallel_blocks(n, kRowGrain, [&](int64_t begin, int64_t end) {
+      ex.pool.parallel_blocks(n, std::max<int64_t>(1, kGrain / width), [&](int64_t begin, int64_t end) {
         float shifted[kTile];
         for (int64_t i = begin; i < end; ++i) {
           float* row = logits.f32() + i * width;
@@ -127,7 +127,7 @@ void logprob_backward(Exec& ex, const LogprobBackward& o) {
       int64_t width = weight.dim(0);
       View logits{memory.data(), DType::f32, {n, width}};
       matmul(ex, {.a = hidden, .b = weight, .out = logits});
-      ex.pool.parallel_blocks(n, kRowGrain, [&](int64_t begin, int64_t end) {
+      ex.pool.parallel_blocks(n, std::max<int64_t>(1, kGrain / width), [&](int64_t begin, int64_t end) {
         float log_p[kTile];
         for (int64_t i = begin; i < end; ++i) {
           int64_t at = r0 + i;

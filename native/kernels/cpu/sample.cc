@@ -14,6 +14,7 @@ namespace threefold::cpu {
 namespace {
 
 constexpr uint64_t kSampleStream = 1;
+constexpr int64_t kGrain = 8192;  // logits one thread takes at least
 
 // The first of the highest: the order of greedy choice.
 int32_t argmax(const float* logits, int64_t n) { return int32_t(std::max_element(logits, logits + n) - logits); }
@@ -86,7 +87,7 @@ void sample(Exec& ex, const Sample& o) {
   }
 
   std::vector<char> broken(rows);
-  ex.pool.parallel_for(rows, [&](int64_t b) {
+  auto draw_row = [&](int64_t b) {
     const float* logits = o.logits.f32() + b * n;
     bool greedy = o.inv_temperature.f32()[b] == 0;
     float inv_temperature = greedy ? 1 : o.inv_temperature.f32()[b];
@@ -120,6 +121,9 @@ void sample(Exec& ex, const Sample& o) {
     }
     o.tokens.i32()[b] = token;
     o.logprobs.f32()[b] = state.logprob(logits[token], inv_temperature);
+  };
+  ex.pool.parallel_blocks(rows, std::max<int64_t>(1, kGrain / n), [&](int64_t begin, int64_t end) {
+    for (int64_t b = begin; b < end; ++b) draw_row(b);
   });
   for (int64_t b = 0; b < rows; ++b)
     if (broken[b])
