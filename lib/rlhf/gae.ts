@@ -1,6 +1,7 @@
-// Generalised advantage estimation (Schulman et al. 2016):
+// Generalised advantage estimation (Schulman et al. 2016, eq. 16; DeepSpeed-Chat's get_advantages_and_returns):
 //   delta_t = r_t + gamma V_{t+1} - V_t,   A_t = delta_t + gamma lambda A_{t+1},   G_t = A_t + V_t
-// with V and A beyond the end 0.
+// with V and A beyond the end 0. Advantages and returns are targets: no gradient flows through them.
+import { commonLength } from './checks.js'
 
 export interface GaeInput {
   /** [n] */
@@ -13,7 +14,7 @@ export interface GaeInput {
 
 /** Advantages and returns [n] of one answer. */
 export function gae({ rewards, values, gamma, lambda }: GaeInput): { advantages: Float64Array; returns: Float64Array } {
-  const n = rewards.length
+  const n = commonLength('advantages', { rewards, values })
   const advantages = new Float64Array(n)
   const returns = new Float64Array(n)
   let next = 0
@@ -26,14 +27,21 @@ export function gae({ rewards, values, gamma, lambda }: GaeInput): { advantages:
   return { advantages, returns }
 }
 
-/** Advantages of several answers shifted to mean 0 and scaled to deviation 1 over all their tokens. */
+/**
+ * Advantages of several answers shifted to mean 0 and scaled to deviation 1 over all their tokens:
+ * (A - mean) / sqrt(variance + epsilon), with the sample variance (n - 1), as TRL's masked_whiten. Give it the whole
+ * experience, not a micro-batch: statistics of parts do not add up. DeepSpeed-Chat does not whiten.
+ */
 export function whiten(advantages: readonly Float64Array[], epsilon = 1e-8): Float64Array[] {
   let n = 0
   let sum = 0
-  for (const a of advantages) for (const x of a) (n++, (sum += x))
+  for (const answer of advantages) {
+    n += answer.length
+    for (const x of answer) sum += x
+  }
   const mean = sum / Math.max(n, 1)
   let squares = 0
-  for (const a of advantages) for (const x of a) squares += (x - mean) ** 2
-  const deviation = Math.sqrt(squares / Math.max(n, 1)) + epsilon
-  return advantages.map((a) => a.map((x) => (x - mean) / deviation))
+  for (const answer of advantages) for (const x of answer) squares += (x - mean) ** 2
+  const scale = 1 / Math.sqrt(squares / Math.max(n - 1, 1) + epsilon)
+  return advantages.map((answer) => answer.map((x) => (x - mean) * scale))
 }

@@ -1,35 +1,42 @@
-// The reward model's pairwise loss on the last token (InstructGPT, Ouyang et al. 2022; Bradley and Terry 1952):
+// The reward model's pairwise loss on the last token (InstructGPT, Ouyang et al. 2022, eq. 1; Bradley and Terry 1952):
 //   L = (1 / count) sum_i -log sigmoid(c_i - r_i)
 //   dL / dc_i = -sigmoid(r_i - c_i) / count = -dL / dr_i
+import { checkCount, commonLength } from './checks.js'
+import { logSigmoid, sigmoid } from './logSigmoid.js'
 
 export interface PairwiseLossInput {
   /** [n] scores of the chosen answers. */
   chosen: ArrayLike<number>
   /** [n] scores of the rejected answers. */
   rejected: ArrayLike<number>
-  /** Pairs of the whole optimizer step. */
+  /** Pairs of the whole optimizer step: micro-batches then add up. */
   count: number
 }
 
 export interface PairwiseLoss {
   loss: number
+  /** [n] d loss / d chosen. */
   gradChosen: Float64Array
+  /** [n] d loss / d rejected. */
   gradRejected: Float64Array
   /** Pairs in which the chosen answer scores higher; a tie counts half. */
   correct: number
 }
 
+/** Not finite where the input is not: the caller skips such a step. */
 export function pairwiseLoss({ chosen, rejected, count }: PairwiseLossInput): PairwiseLoss {
-  const n = chosen.length
+  const n = commonLength('pairwise loss', { chosen, rejected })
+  checkCount('pairwise loss', count)
   const out: PairwiseLoss = { loss: 0, gradChosen: new Float64Array(n), gradRejected: new Float64Array(n), correct: 0 }
+  let sum = 0
   for (let i = 0; i < n; i++) {
-    const x = chosen[i]! - rejected[i]!
-    const e = Math.exp(-Math.abs(x))
-    out.loss += (Math.max(-x, 0) + Math.log1p(e)) / count
-    const wrong = x >= 0 ? e / (1 + e) : 1 / (1 + e)
+    const margin = chosen[i]! - rejected[i]!
+    sum -= logSigmoid(margin)
+    const wrong = sigmoid(-margin)
     out.gradChosen[i] = -wrong / count
     out.gradRejected[i] = wrong / count
-    out.correct += x > 0 ? 1 : x === 0 ? 0.5 : 0
+    out.correct += margin > 0 ? 1 : margin === 0 ? 0.5 : 0
   }
+  out.loss = sum / count
   return out
 }

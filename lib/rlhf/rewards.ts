@@ -1,4 +1,5 @@
-// The shaped reward of PPO (InstructGPT; DeepSpeed-Chat's compute_rewards).
+// The shaped reward of PPO (InstructGPT, Ouyang et al. 2022, eq. 2; DeepSpeed-Chat's compute_rewards).
+import { fail } from '../base/errors.js'
 import { klPenalty } from './kl.js'
 import type { KlEstimator } from './kl.js'
 
@@ -15,10 +16,15 @@ export interface ShapedRewardInput {
   estimator?: KlEstimator
 }
 
-/** r_t = -klCoef * KL_t, plus the clipped score at the answer's last token. [n] */
+/**
+ * r_t = -klCoef * KL_t, plus the clipped score at the answer's last token. [n], n >= 1: a score needs a token to land on.
+ *
+ * DeepSpeed-Chat masks tokens equal to the padding token, so with EOS = PAD its score falls on a token that does not
+ * count. Here an answer is exactly its n sampled tokens, the closing EOS among them, and the score lands on the last.
+ */
 export function shapedRewards({ logprobs, refLogprobs, score, klCoef, rewardClip, estimator = 'k1' }: ShapedRewardInput): Float64Array {
   const rewards = klPenalty(logprobs, refLogprobs, estimator).map((kl) => -klCoef * kl)
-  const clipped = rewardClip > 0 ? Math.min(rewardClip, Math.max(-rewardClip, score)) : score
-  if (rewards.length > 0) rewards[rewards.length - 1]! += clipped
+  if (rewards.length === 0) fail('shaped rewards', 'an answer of at least one token', 'an empty answer', 'leaving the answer out')
+  rewards[rewards.length - 1]! += rewardClip > 0 ? Math.min(rewardClip, Math.max(-rewardClip, score)) : score
   return rewards
 }

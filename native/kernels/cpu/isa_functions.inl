@@ -55,21 +55,20 @@ inline V act_of(V x) {
   return x;
 }
 
-// dy act'(x). Beyond +-60 every derivative has reached its limit, and squares stay finite there.
+// dy act'(x). 1 - sigmoid(z) is taken as exp(-z) sigmoid(z): no cancellation. Beyond the clamps every derivative has
+// reached its limit, and exp(-z) is finite there.
 template <Act A>
 inline V dact_of(V x, V dy) {
   const V one = Vec::set(1);
   if constexpr (A == Act::none) return dy;
   if constexpr (A == Act::relu) return Vec::less(Vec::zero(), x, dy, Vec::zero());
-  x = Vec::min(Vec::set(60), Vec::max(Vec::set(-60), x));
-  if constexpr (A == Act::silu) {
-    V s = sigmoid_of(x);
-    return Vec::mul(dy, Vec::mul(s, Vec::fma(x, Vec::sub(one, s), one)));
-  }
-  if constexpr (A == Act::gelu_tanh) {
-    V s = sigmoid_of(gelu_argument(x));
-    V slope = Vec::fma(Vec::set(3 * kGelu3), Vec::mul(x, x), Vec::set(kGelu1));
-    return Vec::mul(dy, Vec::fma(Vec::mul(Vec::mul(x, slope), s), Vec::sub(one, s), s));
+  const V edge = Vec::set(A == Act::gelu_tanh ? 10 : 60);
+  x = Vec::min(edge, Vec::max(Vec::sub(Vec::zero(), edge), x));
+  if constexpr (A == Act::silu || A == Act::gelu_tanh) {
+    V z = A == Act::silu ? x : gelu_argument(x);
+    V slope = A == Act::silu ? one : Vec::fma(Vec::set(3 * kGelu3), Vec::mul(x, x), Vec::set(kGelu1));
+    V e = exp_of(Vec::sub(Vec::zero(), z)), s = Vec::div(one, Vec::add(one, e));
+    return Vec::mul(dy, Vec::fma(Vec::mul(Vec::mul(x, slope), Vec::mul(e, s)), s, s));
   }
   V density = Vec::mul(Vec::set(0.39894228f), exp_of(Vec::mul(Vec::mul(Vec::set(-0.5f), x), x)));
   V cdf = Vec::mul(Vec::set(0.5f), one_plus_erf(Vec::mul(x, Vec::set(0.70710678f))));

@@ -1,0 +1,100 @@
+#include "kernels/op_cases.h"
+
+using namespace threefold;
+using namespace threefold::test;
+using namespace threefold::test::ops;
+
+namespace {
+
+constexpr int64_t kSizes[] = {0, 1, 7, 33, 1025, 40000};
+
+}  // namespace
+
+TEST(fill_writes_every_element_and_no_more) {
+  for (DType d : {DType::f32, DType::i32})
+    for (int64_t n : kSizes) {
+      auto got = run([&](Exec& ex) {
+        Buffer out(d, {n});
+        cpu::fill(ex, {.out = out.view, .value = -3});
+        return std::vector<Buffer>{out};
+      });
+      CHECK(same_bits(got[0], Buffer(d, {n}, Values(n, -3))));
+    }
+}
+
+TEST(cast_rounds_to_nearest_even) {
+  for_each_isa([](DType d) {
+    for (DType from : {DType::f32, DType::bf16, DType::f16})
+      for (DType to : {d, DType::f16})
+        for (int64_t n : kSizes) {
+          Values x = random_values(1, n, 3.7);
+          const double special[] = {INFINITY, -INFINITY, -0.0, 1 + 1.0 / 256, 1 + 3.0 / 256, 1e-40, 65519, 65520, 3e38};
+          for (int64_t i = 0; i < std::min<int64_t>(n - 1, std::size(special)); ++i) x[i] = special[i];
+          if (n > 0) x[n - 1] = NAN;
+          Buffer in(from, {n}, x), want(to, {n});
+          for (int64_t i = 0; i < n; ++i) want.set(i, in.get(i));
+          auto got = run([&](Exec& ex) {
+            Buffer out(to, {n});
+            cpu::cast(ex, {.in = in.view, .out = out.view});
+            return std::vector<Buffer>{out};
+          });
+          for (int64_t i = 0; i < n; ++i) {
+            double a = got[0].get(i), b = want.get(i);
+            CHECK(std::isnan(b) ? std::isnan(a) : a == b && std::signbit(a) == std::signbit(b));
+          }
+        }
+  });
+}
+
+TEST(add_adds_in_any_dtype_and_in_place) {
+  for_each_isa([](DType d) {
+    for (int64_t n : kSizes) {
+      Buffer a(d, {n}, random_values(1, n)), b(d, {n}, random_values(2, n)), want(d, {n});
+      for (int64_t i = 0; i < n; ++i) want.set(i, a.get(i) + b.get(i));
+      auto got = run([&](Exec& ex) {
+        Buffer out(d, {n}), left(a), right(b);
+        cpu::add(ex, {.a = a.view, .b = b.view, .out = out.view});
+        cpu::add(ex, {.a = left.view, .b = b.view, .out = left.view});
+        cpu::add(ex, {.a = a.view, .b = right.view, .out = right.view});
+        return std::vector<Buffer>{out, left, right};
+      });
+      for (const Buffer& out : got) CHECK(same_bits(out, want));
+    }
+  });
+}
+
+TEST(elementwise_refuses_wrong_operands) {
+  Exec& ex = machine(1).ex;
+  Buffer a(DType::f32, {3}), b(DType::f32, {4}), h(DType::bf16, {3}), i(DType::i32, {3});
+  CHECK(has(message_of([&] { cpu::fill(ex, {.out = h.view}); }), "fill"));
+  CHECK(has(message_of([&] { cpu::cast(ex, {.in = a.view, .out = b.view}); }), "out"));
+  CHECK(has(message_of([&] { cpu::cast(ex, {.in = a.view, .out = i.view}); }), "int32"));
+  CHECK(has(message_of([&] { cpu::add(ex, {.a = a.view, .b = h.view, .out = a.view}); }), "b of fp32 [3]"));
+  CHECK(has(message_of([&] { cpu::add(ex, {.a = i.view, .b = i.view, .out = i.view}); }), "a of fp32"));
+}
+
+// The checks the op tests lean on must themselves be able to fail.
+TEST(op_case_checks_can_fail) {
+  Buffer one(DType::f32, {2}, {1, 2}), other(DType::f32, {2}, {1, 2.0001}), nan(DType::f32, {2}, {1, NAN});
+  CHECK(!same_bits(one, other));
+  CHECK_EQ(failures_of([&] { check_close("x", one, {1, 2}, 1e-6, 0); }), 0);
+  CHECK_EQ(failures_of([&] { check_close("x", other, {1, 2}, 1e-6, 0); }), 1);
+  CHECK_EQ(failures_of([&] { check_close("x", nan, {1, 2}, 1, 1); }), 1);
+  CHECK_EQ(failures_of([&] { check_close("x", one, {1}, 1, 1); }), 1);
+  int calls = 0;
+  CHECK(failures_of([&] { run([&](Exec&) { return std::vector<Buffer>{Buffer(DType::f32, {1}, {double(calls++)})}; }); }) > 0);
+  CHECK(failures_of([&] {
+          run([](Exec& ex) {
+            ex.allocator.allocate(8, Category::workspace);  // never given back
+            return std::vector<Buffer>{};
+          });
+        }) == 3);
+  for (int threads : {1, 2, 3}) {  // take it back out of the books
+    CHECK_EQ(machine(threads).allocator.stats().total, 8);
+    void* twin = machine(threads).allocator.allocate(8, Category::workspace);
+    machine(threads).allocator.release(twin, 16, Category::workspace);
+  }
+  Values g = gradient({3, 5}, [](const Values& x) { return x[0] * x[0] * x[1]; });
+  CHECK_NEAR(g[0], 30, 1e-6);
+  CHECK_NEAR(g[1], 9, 1e-6);
+}

@@ -1,0 +1,97 @@
+#include "kernels/op_cases.h"
+
+using namespace threefold;
+using namespace threefold::test;
+using namespace threefold::test::ops;
+
+namespace {
+
+constexpr int64_t kWidths[] = {1, 7, 32, 33, 100};
+
+}  // namespace
+
+TEST(embedding_forward_looks_rows_up) {
+  for_each_isa([](DType d) {
+    for (int64_t h : kWidths)
+      for (int64_t v : {5, 1025})
+        for (bool learned : {false, true}) {
+          int64_t t = 77, p = 9, offset = 2;
+          Buffer table(d, {v, h}, random_values(1, v * h)), positions_table(d, {p, h}, random_values(2, p * h));
+          Buffer ids(DType::i32, {t}, random_ids(3, t, v)), positions(DType::i32, {t}, random_ids(4, t, p - offset));
+          auto got = run([&](Exec& ex) {
+            Buffer out(d, {t, h});
+            EmbeddingForward args{.ids = ids.view, .table = table.view, .out = out.view};
+            if (learned) args.positions = positions.view, args.position_table = positions_table.view, args.position_offset = offset;
+            cpu::embedding_forward(ex, args);
+            return std::vector<Buffer>{out};
+          });
+          Buffer want(d, {t, h});
+          for (int64_t i = 0; i < t * h; ++i) {
+            double row = table.get(int64_t(ids.get(i / h)) * h + i % h);
+            want.set(i, learned ? row + positions_table.get((int64_t(positions.get(i / h)) + offset) * h + i % h) : row);
+          }
+          CHECK(same_bits(got[0], want));
+        }
+  });
+}
+
+// The rows of one id are added in token order, onto what is there: bit-equal to a plain fp32 loop.
+TEST(embedding_backward_adds_rows_in_token_order) {
+  for_each_isa([](DType d) {
+    for (int64_t h : kWidths)
+      for (int64_t v : {1, 5, 1025}) {
+        int64_t t = 300, p = 40, offset = 2;
+        Buffer ids(DType::i32, {t}, random_ids(3, t, v)), positions(DType::i32, {t}, random_ids(4, t, p - offset));
+        Buffer dout(d, {t, h}, random_values(5, t * h, 0.1));
+        Buffer want(DType::f32, {v, h}, random_values(6, v * h)), want_p(DType::f32, {p, h}, random_values(7, p * h));
+        Buffer before(want), before_p(want_p);
+        for (int64_t i = 0; i < t * h; ++i) {
+          want.view.f32()[int64_t(ids.get(i / h)) * h + i % h] += float(dout.get(i));
+          want_p.view.f32()[(int64_t(positions.get(i / h)) + offset) * h + i % h] += float(dout.get(i));
+        }
+        auto got = run([&](Exec& ex) {
+          Buffer table(before), table_p(before_p);
+          cpu::embedding_backward(ex, {.ids = ids.view, .positions = positions.view, .position_offset = offset,
+                                       .dout = dout.view, .dtable = table.view, .dposition_table = table_p.view});
+          return std::vector<Buffer>{table, table_p};
+        });
+        CHECK(same_bits(got[0], want));
+        CHECK(same_bits(got[1], want_p));
+      }
+  });
+}
+
+TEST(gather_rows_copies_rows) {
+  for_each_isa([](DType d) {
+    for (int64_t h : kWidths) {
+      int64_t t = 50, r = 80;  // rows may repeat
+      Buffer x(d, {t, h}, random_values(1, t * h)), rows(DType::i32, {r}, random_ids(2, r, t)), want(d, {r, h});
+      for (int64_t i = 0; i < r * h; ++i) want.set(i, x.get(int64_t(rows.get(i / h)) * h + i % h));
+      auto got = run([&](Exec& ex) {
+        Buffer out(d, {r, h});
+        cpu::gather_rows(ex, {.x = x.view, .rows = rows.view, .out = out.view});
+        return std::vector<Buffer>{out};
+      });
+      CHECK(same_bits(got[0], want));
+    }
+  });
+}
+
+TEST(embedding_names_a_bad_id) {
+  Exec& ex = machine(1).ex;
+  Buffer table(DType::f32, {5, 3}), out(DType::f32, {4, 3}), positions(DType::i32, {4}, {0, 1, 2, 3});
+  for (double bad : {-1.0, 5.0}) {
+    Buffer ids(DType::i32, {4}, {0, 4, bad, 1});
+    std::string at = std::to_string(int(bad)) + " at position 2";
+    CHECK(has(message_of([&] { cpu::embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view}); }),
+              ("[embedding] expected token ids below 5, received " + at).c_str()));
+    CHECK(has(message_of([&] { cpu::embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = table.view}); }), at.c_str()));
+    CHECK(has(message_of([&] { cpu::gather_rows(ex, {.x = table.view, .rows = ids.view, .out = out.view}); }), at.c_str()));
+  }
+  Buffer ids(DType::i32, {4}, {0, 4, 2, 1}), narrow(DType::f32, {3, 3}), thin(DType::f32, {4, 2});
+  CHECK(has(message_of([&] {
+              cpu::embedding_forward(ex, {.ids = ids.view, .table = table.view, .positions = positions.view,
+                                          .position_table = narrow.view, .out = out.view});
+            }), "positions below 3, received 3 at position 3"));
+  CHECK(has(message_of([&] { cpu::embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = thin.view}); }), "out"));
+}

@@ -1,0 +1,244 @@
+// matmul and column_sum against float64, for every form, storage type and instruction set, and their promise that a row
+// does not depend on the other rows or on the threads.
+#include <bit>
+#include <cmath>
+#include <functional>
+#include <vector>
+
+#include "check.h"
+#include "kernels/cpu/cpu.h"
+#include "kernels/cpu/isa.h"
+
+namespace threefold::test {
+namespace {
+
+void each_isa(const std::function<void()>& body) {
+  const char* before = cpu::isa().name;
+  for (const char* name : cpu::available_isas()) {
+    cpu::select_isa(name);
+    body();
+  }
+  cpu::select_isa(before);
+}
+
+struct Machine {
+  ThreadPool pool;
+  Allocator allocator;
+  Exec ex{pool, allocator};
+  explicit Machine(int threads = 2) : pool(threads) {}
+};
+
+// A tensor of reproducible numbers in [-1, 1), rounded to its dtype; `gap` elements of NaN follow it.
+struct Matrix {
+  std::vector<float> wide;
+  std::vector<bf16> narrow;
+  View view;
+  Matrix(DType t, Shape shape, uint32_t seed) : wide(shape.numel() + 1), narrow(shape.numel() + 1) {
+    for (float& v : wide) {
+      seed = seed * 1664525u + 1013904223u;
+      v = float(int32_t(seed)) * 0x1p-31f;
+    }
+    wide.back() = NAN;
+    for (size_t i = 0; i < wide.size(); ++i) narrow[i] = to_bf16(wide[i]);
+    view = {t == DType::f32 ? static_cast<void*>(wide.data()) : narrow.data(), t, shape};
+  }
+  Matrix(const Matrix&) = delete;
+  double get(int64_t i) const { return view.dtype == DType::f32 ? double(wide[i]) : double(to_float(narrow[i])); }
+  bool fenced() const { return view.dtype == DType::f32 ? std::isnan(wide.back()) : std::isnan(to_float(narrow.back())); }
+};
+
+Shape matrix(bool transposed, int64_t rows, int64_t cols) { return transposed ? Shape{cols, rows} : Shape{rows, cols}; }
+
+struct Form {
+  int64_t m, n, k;
+  bool trans_a, trans_b;
+  DType a, b, out;
+  bool bias, residual, accumulate;
+  Act act;
+};
+
+double act_of(Act a, double x) {
+  if (a == Act::relu) return x > 0 ? x : 0;
+  if (a == Act::silu) return x / (1 + std::exp(-x));
+  if (a == Act::gelu_erf) return 0.5 * x * std::erfc(-x * std::sqrt(0.5));
+  if (a == Act::gelu_tanh) return x / (1 + std::exp(-2 * std::sqrt(2 / M_PI) * (x + 0.044715 * x * x * x)));
+  return x;
+}
+
+// Largest error over its bound; at most 1 when right. `spoil` is added to one element of the reference.
+double worst_error(const Form& f, double spoil = 0) {
+  Machine machine;
+  Matrix a(f.a, matrix(f.trans_a, f.m, f.k), 1), b(f.b, matrix(f.trans_b, f.k, f.n), 2), out(f.out, {f.m, f.n}, 3);
+  Matrix bias(f.b, {f.n}, 4), residual(f.out, {f.m, f.n}, 5), before(f.out, {f.m, f.n}, 3);
+  Matmul o{.a = a.view, .b = b.view, .out = out.view, .trans_a = f.trans_a, .trans_b = f.trans_b, .act = f.act, .accumulate = f.accumulate};
+  if (f.bias) o.bias = bias.view;
+  if (f.residual) o.residual = residual.view;
+  cpu::matmul(machine.ex, o);
+  CHECK(out.fenced());
+  double worst = 0, step = f.out == DType::f32 ? 0x1p-23 : 0x1p-8;
+  for (int64_t i = 0; i < f.m; ++i)
+    for (int64_t j = 0; j < f.n; ++j) {
+      double sum = 0, size = 1;
+      for (int64_t p = 0; p < f.k; ++p) {
+        double term = a.get(f.trans_a ? p * f.m + i : i * f.k + p) * b.get(f.trans_b ? j * f.k + p : p * f.n + j);
+        sum += term, size += std::abs(term);
+      }
+      if (f.bias) sum += bias.get(j);
+      double want = act_of(f.act, sum) + (f.residual ? residual.get(i * f.n + j) : 0) + (f.accumulate ? before.get(i * f.n + j) : 0);
+      if (i == f.m - 1 && j == f.n - 1) want += spoil;
+      double bound = size * 8 * 0x1p-23 + (std::abs(want) + 1) * step, error = std::abs(out.get(i * f.n + j) - want);
+      worst = std::max(worst, error <= bound ? error / bound : std::max(error / bound, 2.0));
+      if (std::isnan(error)) worst = INFINITY;
+    }
+  return worst;
+}
+
+constexpr DType F = DType::f32, H = DType::bf16;
+
+}  // namespace
+
+TEST(matmul_every_form_and_dtype_matches_float64) {
+  each_isa([] {
+    for (bool trans_a : {false, true})
+      for (bool trans_b : {false, true})
+        for (DType a : {F, H})
+          for (DType b : {F, H})
+            for (DType out : {F, H})
+              for (auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {3, 7, 17}, {17, 3, 64}, {31, 97, 5}, {26, 19, 131}})
+                CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, a, b, out, false, false, false, Act::none}), 0, 1);
+  });
+}
+
+TEST(matmul_across_blocks_and_chunks_matches_float64) {
+  each_isa([] {
+    for (auto [m, n, k] : {std::array<int64_t, 3>{1, 130, 2100}, {7, 65, 1025}, {97, 130, 64}, {201, 17, 129}, {2, 3, 1024}, {64, 64, 7}})
+      for (bool trans_a : {false, true})
+        for (bool trans_b : {false, true}) {
+          CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, F, F, F, false, false, false, Act::none}), 0, 1);
+          CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, F, F, F, false, false, true, Act::none}), 0, 1);
+          CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, F, H, H, true, true, false, Act::silu}), 0, 1);
+        }
+  });
+}
+
+TEST(matmul_epilogues_match_float64) {
+  each_isa([] {
+    for (Act act : {Act::none, Act::relu, Act::gelu_tanh, Act::gelu_erf, Act::silu})
+      for (bool bias : {false, true})
+        for (bool residual : {false, true})
+          for (DType t : {F, H})
+            for (bool trans_b : {false, true})
+              CHECK_NEAR(worst_error({13, 35, 40, false, trans_b, t, t, t, bias, residual, false, act}), 0, 1);
+  });
+}
+
+TEST(matmul_sees_a_wrong_reference) {
+  Form f{5, 9, 33, false, true, F, F, F, true, false, false, Act::none};
+  CHECK_NEAR(worst_error(f), 0, 1);
+  CHECK(worst_error(f, 1e-3) > 1);
+  f.out = H;
+  CHECK(worst_error(f, 0.5) > 1);
+}
+
+TEST(matmul_empty_sizes) {
+  Machine machine;
+  for (bool trans_a : {false, true})
+    for (bool trans_b : {false, true}) {
+      for (auto [m, n, k] : {std::array<int64_t, 3>{0, 3, 2}, {3, 0, 2}, {0, 0, 0}})
+        CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, F, F, F, false, false, false, Act::none}), 0, 1);
+      for (DType out : {F, H}) {  // an empty sum is 0, whatever was there
+        CHECK_NEAR(worst_error({3, 50, 0, trans_a, trans_b, F, F, out, false, false, false, Act::none}), 0, 1);
+        CHECK_NEAR(worst_error({3, 50, 0, trans_a, trans_b, F, F, out, true, true, false, Act::silu}), 0, 1);
+      }
+      CHECK_NEAR(worst_error({3, 5, 0, trans_a, trans_b, F, F, F, false, false, true, Act::none}), 0, 1);
+    }
+}
+
+// Contract 1: the bits of a row are the same alone, among any number of rows, and for any number of threads.
+TEST(matmul_row_does_not_depend_on_other_rows_or_threads) {
+  each_isa([] {
+    for (auto [n, k] : {std::pair<int64_t, int64_t>{130, 1100}, {7, 33}})
+      for (DType a_type : {F, H})
+        for (DType b_type : {F, H})
+          for (bool trans_b : {true, false}) {
+            Matrix a(a_type, {200, k}, 11), b(b_type, matrix(trans_b, k, n), 12), bias(b_type, {n}, 13);
+            auto run = [&](int threads, int64_t first, int64_t m) {
+              Machine machine(threads);
+              Matrix out(F, {m, n}, 14);
+              cpu::matmul(machine.ex, {.a = a.view.rows(first, first + m), .b = b.view, .out = out.view, .bias = bias.view,
+                                       .trans_b = trans_b, .act = Act::gelu_tanh});
+              out.wide.pop_back();
+              return out.wide;
+            };
+            std::vector<float> all = run(2, 0, 200);
+            auto agrees = [&](int64_t first, const std::vector<float>& part) {
+              for (size_t i = 0; i < part.size(); ++i)
+                if (std::bit_cast<uint32_t>(part[i]) != std::bit_cast<uint32_t>(all[size_t(first * n) + i])) return false;
+              return true;
+            };
+            for (int threads : {1, 3}) CHECK(agrees(0, run(threads, 0, 200)));
+            for (int64_t row : {0, 1, 5, 63, 199}) CHECK(agrees(row, run(2, row, 1)));
+            for (int64_t m : {2, 3, 4, 5, 6, 7, 8, 13, 23, 24, 25, 26, 48, 97, 199}) CHECK(agrees(200 - m, run(2, 200 - m, m)));
+          }
+  });
+}
+
+TEST(matmul_residual_may_be_out) {
+  Machine machine;
+  Matrix a(F, {9, 20}, 1), b(F, {11, 20}, 2), out(F, {9, 11}, 3), apart(F, {9, 11}, 4), residual(F, {9, 11}, 3);
+  cpu::matmul(machine.ex, {.a = a.view, .b = b.view, .out = out.view, .residual = out.view});
+  cpu::matmul(machine.ex, {.a = a.view, .b = b.view, .out = apart.view, .residual = residual.view});
+  for (int64_t i = 0; i < 99; ++i) CHECK_EQ(out.wide[i], apart.wide[i]);
+}
+
+TEST(matmul_names_the_wrong_operand) {
+  Machine machine;
+  Matrix a(F, {4, 5}, 1), b(F, {3, 5}, 2), c(F, {4, 3}, 3), h(H, {4, 3}, 4), v(F, {3}, 5);
+  auto run = [&](Matmul o) { cpu::matmul(machine.ex, o); };
+  CHECK_THROWS(run({.a = a.view, .b = b.view, .out = a.view}), "expected b of fp32 [5, 5]");
+  CHECK_THROWS(run({.a = a.view, .b = v.view, .out = c.view}), "expected b with 2 dimensions");
+  CHECK_THROWS(run({.a = b.view, .b = b.view, .out = c.view}), "expected a of fp32 [4, 5], received fp32 [3, 5]");
+  CHECK_THROWS(run({.a = a.view, .b = b.view, .out = c.view, .bias = c.view}), "expected bias of fp32 [3]");
+  CHECK_THROWS(run({.a = a.view, .b = b.view, .out = c.view, .residual = h.view}), "expected residual of fp32 [4, 3]");
+  CHECK_THROWS(run({.a = a.view, .b = b.view, .out = h.view, .accumulate = true}), "expected an fp32 output to accumulate into");
+  CHECK_THROWS(run({.a = a.view, .b = b.view, .out = c.view, .bias = v.view, .accumulate = true}), "with accumulate");
+}
+
+TEST(matmul_counts_its_scratch_and_gives_it_back) {
+  Machine machine;
+  Matrix a(H, {100, 300}, 1), b(H, {70, 300}, 2), out(H, {100, 70}, 3);
+  cpu::matmul(machine.ex, {.a = a.view, .b = b.view, .out = out.view});
+  auto stats = machine.allocator.stats();
+  CHECK_EQ(stats.total, 0);
+  CHECK(stats.peak[size_t(Category::workspace)] > 0);
+}
+
+TEST(column_sum_matches_float64_for_any_threads) {
+  each_isa([] {
+    for (auto [t, n] : {std::pair<int64_t, int64_t>{0, 5}, {1, 1}, {3, 17}, {700, 300}, {257, 530}})
+      for (DType type : {F, H}) {
+        Matrix x(type, {t, n}, 21);
+        std::vector<std::vector<float>> results;
+        for (int threads : {1, 2, 3}) {
+          Machine machine(threads);
+          Matrix out(F, {n}, 22);
+          std::vector<float> before = out.wide;
+          cpu::column_sum(machine.ex, {.x = x.view, .out = out.view});
+          CHECK(out.fenced());
+          for (int64_t j = 0; j < n; ++j) {
+            double want = before[j];
+            for (int64_t i = 0; i < t; ++i) want += x.get(i * n + j);
+            CHECK_NEAR(out.wide[j], want, 1e-6 * double(t + 1));
+          }
+          out.wide.pop_back();
+          results.push_back(out.wide);
+        }
+        CHECK(results[0] == results[1] && results[0] == results[2]);
+      }
+  });
+  Machine machine;
+  Matrix x(F, {3, 4}, 1), out(F, {5}, 2);
+  CHECK_THROWS(cpu::column_sum(machine.ex, {.x = x.view, .out = out.view}), "expected out of fp32 [4], received fp32 [5]");
+}
+
+}  // namespace threefold::test

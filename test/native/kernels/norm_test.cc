@@ -1,0 +1,137 @@
+#include "kernels/op_cases.h"
+
+using namespace threefold;
+using namespace threefold::test;
+using namespace threefold::test::ops;
+
+namespace {
+
+constexpr double kEps = 1e-5;
+
+// [T, H]; an empty bias is none.
+Values norm(bool rms, const Values& x, const Values& weight, const Values& bias) {
+  size_t h = weight.size();
+  Values y(x.size());
+  for (size_t r = 0; r < x.size(); r += h) {
+    double mean = 0, variance = 0;
+    for (size_t i = 0; i < h && !rms; ++i) mean += x[r + i] / double(h);
+    for (size_t i = 0; i < h; ++i) variance += (x[r + i] - mean) * (x[r + i] - mean) / double(h);
+    for (size_t i = 0; i < h; ++i)
+      y[r + i] = (x[r + i] - mean) / std::sqrt(variance + kEps) * weight[i] + (bias.empty() ? 0 : bias[i]);
+  }
+  return y;
+}
+
+struct Case {
+  bool rms, bias;
+  int64_t t, h;
+};
+const Case kCases[] = {{false, true, 3, 1},  {false, true, 5, 7},  {false, true, 70, 33}, {false, false, 4, 32},
+                       {false, true, 2, 100}, {true, false, 5, 7}, {true, false, 70, 33}, {true, false, 2, 100},
+                       {true, false, 4, 32}, {true, true, 1, 1}};
+
+struct Inputs {
+  Values x, weight, bias, dout, residual, dweight, dbias;
+  explicit Inputs(const Case& c)
+      : x(random_values(1, c.t * c.h)), weight(random_values(2, c.h)), bias(random_values(3, c.bias ? c.h : 0)),
+        dout(random_values(4, c.t * c.h)), residual(random_values(5, c.t * c.h)), dweight(random_values(6, c.h)),
+        dbias(random_values(7, c.h)) {
+    if (c.h == 1)  // keep the one value away from 0, where RMSNorm of one number turns over
+      for (double& v : x) v = v < 0 ? v - 0.5 : v + 0.5;
+  }
+};
+
+// out, mean, rstd
+std::vector<Buffer> forward(Exec& ex, DType d, const Case& c, const Inputs& in) {
+  Buffer x(d, {c.t, c.h}, in.x), w(d, {c.h}, in.weight), b(d, {c.h}, in.bias), out(d, {c.t, c.h});
+  Buffer mean(DType::f32, {c.t}), rstd(DType::f32, {c.t});
+  cpu::norm_forward(ex, {.rms = c.rms, .eps = float(kEps), .x = x.view, .weight = w.view,
+                         .bias = c.bias ? b.view : View{}, .out = out.view, .mean = mean.view, .rstd = rstd.view});
+  return {out, mean, rstd};
+}
+
+// dx, dweight, dbias; `alias`: dx is the same memory as 1 dout, 2 residual_grad.
+std::vector<Buffer> backward(Exec& ex, DType d, const Case& c, const Inputs& in, bool residual, int alias) {
+  std::vector<Buffer> f = forward(ex, d, c, in);
+  Buffer x(d, {c.t, c.h}, in.x), w(d, {c.h}, in.weight), dout(d, {c.t, c.h}, in.dout);
+  Buffer skip(d, {c.t, c.h}, in.residual), dx(d, {c.t, c.h});
+  Buffer dw(DType::f32, {c.h}, in.dweight), db(DType::f32, {c.h}, in.dbias);
+  View to = alias == 1 ? dout.view : alias == 2 ? skip.view : dx.view;
+  cpu::norm_backward(ex, {.rms = c.rms, .x = x.view, .weight = w.view, .mean = f[1].view, .rstd = f[2].view,
+                          .dout = dout.view, .dx = to, .residual_grad = residual ? skip.view : View{},
+                          .dweight = dw.view, .dbias = c.bias ? db.view : View{}});
+  return {alias == 1 ? dout : alias == 2 ? skip : dx, dw, db};
+}
+
+}  // namespace
+
+TEST(norm_forward_matches_float64) {
+  for_each_isa([](DType d) {
+    for (const Case& c : kCases) {
+      Inputs in(c);
+      auto out = run([&](Exec& ex) { return forward(ex, d, c, in); });
+      check_close("norm", out[0], norm(c.rms, in.x, in.weight, in.bias), relative_of(d), 3e-6);
+    }
+  });
+}
+
+TEST(norm_backward_matches_finite_differences) {
+  std::vector<Values> dx, dweight, dbias;
+  for (const Case& c : kCases) {
+    Inputs in(c);
+    auto loss = [&](const Values& x, const Values& w, const Values& b) { return inner(norm(c.rms, x, w, b), in.dout); };
+    dx.push_back(gradient(in.x, [&](const Values& x) { return loss(x, in.weight, in.bias); }));
+    dweight.push_back(plus(gradient(in.weight, [&](const Values& w) { return loss(in.x, w, in.bias); }), in.dweight));
+    dbias.push_back(in.dbias);
+    if (c.bias) dbias.back() = plus(gradient(in.bias, [&](const Values& b) { return loss(in.x, in.weight, b); }), in.dbias);
+  }
+  for_each_isa([&](DType d) {
+    for (size_t i = 0; i < std::size(kCases); ++i) {
+      Inputs in(kCases[i]);
+      for (bool residual : {false, true}) {
+        auto got = run([&](Exec& ex) { return backward(ex, d, kCases[i], in, residual, 0); });
+        check_close("dx", got[0], residual ? plus(dx[i], in.residual) : dx[i], relative_of(d), 1e-5);
+        check_close("dweight", got[1], dweight[i], 2e-6, 1e-5);
+        check_close("dbias", got[2], dbias[i], 2e-6, 1e-5);
+        for (int alias : {1, 2}) {
+          if (alias == 2 && !residual) continue;
+          CHECK(same_bits(got[0], backward(machine(2).ex, d, kCases[i], in, residual, alias)[0]));
+        }
+      }
+    }
+  });
+}
+
+TEST(norm_rows_do_not_depend_on_the_batch) {
+  for_each_isa([](DType d) {
+    Case whole{false, true, 40, 33}, alone{false, true, 1, 33};
+    Inputs in(whole), one(alone);
+    one.weight = in.weight;
+    one.bias = in.bias;
+    Buffer all = forward(machine(2).ex, d, whole, in)[0];
+    for (int64_t t = 0; t < whole.t; ++t) {
+      one.x.assign(in.x.begin() + t * 33, in.x.begin() + (t + 1) * 33);
+      Buffer row = forward(machine(1).ex, d, alone, one)[0];
+      CHECK(!std::memcmp(row.view.data, all.view.rows(t, t + 1).data, 33 * size_of(d)));
+    }
+  });
+}
+
+TEST(norm_check_sees_the_wrong_norm) {
+  Case c{false, true, 5, 7};
+  Inputs in(c);
+  Buffer out = forward(machine(1).ex, DType::f32, c, in)[0];
+  CHECK(failures_of([&] { check_close("norm", out, norm(true, in.x, in.weight, in.bias), 2e-6, 3e-6); }) > 0);
+}
+
+TEST(norm_refuses_wrong_operands) {
+  Buffer x(DType::f32, {3, 4}), w(DType::f32, {5}), ok(DType::f32, {4}), rows(DType::f32, {3});
+  Exec& ex = machine(1).ex;
+  CHECK(has(message_of([&] { cpu::norm_forward(ex, {.x = x.view, .weight = w.view, .out = x.view}); }), "weight"));
+  CHECK(has(message_of([&] { cpu::norm_forward(ex, {.x = x.view, .weight = ok.view, .bias = w.view, .out = x.view}); }), "bias"));
+  CHECK(has(message_of([&] { cpu::norm_forward(ex, {.x = x.view, .weight = ok.view, .out = w.view}); }), "out"));
+  CHECK(has(message_of([&] { cpu::norm_backward(ex, {.x = x.view, .weight = ok.view, .dout = x.view, .dx = x.view}); }), "rstd"));
+  CHECK(has(message_of([&] {
+              cpu::norm_backward(ex, {.rms = true, .x = x.view, .weight = ok.view, .rstd = rows.view, .dout = w.view, .dx = x.view});
+            }), "dout"));
+}
