@@ -1,4 +1,5 @@
 // The rows one stage may see: read, split over the steps, blended, and the held-out part.
+import { fail } from '../base/errors.js'
 import { readDatasets } from './readers.js'
 import type { RawRow } from './records.js'
 import { blend, parseDataSplit } from './split.js'
@@ -29,5 +30,6 @@ export async function stageData(options: StageDataOptions, step: 1 | 2 | 3): Pro
   if (dataSplit === null && fraction === 0) return { train: rows.flat(), eval: held ?? [], skipped }
   const proportions = dataSplit === null ? [1] : parseDataSplit(dataSplit)
   const parts = blend(rows, { proportions, step: dataSplit === null ? 1 : step, evalFraction: fraction, seed })
+  if (parts.train.length === 0) fail('data', 'rows for this step', `none of ${rows.flat().length} with --data-split ${dataSplit}`, 'another --data-split or more rows')
   return { train: parts.train, eval: held ?? parts.eval, skipped }
 }

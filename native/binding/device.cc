@@ -53,8 +53,13 @@ Device::Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) 
   });
 }
 
-Device::~Device() {
-  if (core_) settle_.Release();
+Device::~Device() { close(); }
+
+// Runs what is queued, frees the threads; only then may the settling function go, or queued waits would be lost.
+void Device::close() {
+  if (!core_) return;
+  core_.reset();
+  settle_.Release();
 }
 
 Device& Device::from(const Napi::Value& v, const char* where) {
@@ -171,10 +176,6 @@ void Device::clear_error(const Napi::CallbackInfo& info) {
 }
 
 // Waits for queued work, then frees the threads. Idempotent.
-void Device::dispose(const Napi::CallbackInfo&) {
-  if (!core_) return;
-  settle_.Release();
-  core_.reset();
-}
+void Device::dispose(const Napi::CallbackInfo&) { close(); }
 
 }  // namespace threefold::binding

@@ -47,6 +47,7 @@ class Device : public Napi::ObjectWrap<Device> {
   void empty_cache(const Napi::CallbackInfo& info);
   void clear_error(const Napi::CallbackInfo& info);
   void dispose(const Napi::CallbackInfo& info);
+  void close();
 
   std::shared_ptr<DeviceCore> core_;
   Napi::ThreadSafeFunction settle_;

@@ -2,7 +2,8 @@
 // Accumulators are arrays of constant size in fully unrolled loops: the compiler then keeps them in registers.
 
 // c[m, n] (+)= sum_k a[m, k] b[n, k] for a tile of MR x NR. One vector of sums per element, then one tree.
-template <int MR, int NR, typename B>
+// With Ahead the next NR rows of b are prefetched: for few rows of a, when b comes from memory.
+template <int MR, int NR, bool Ahead, typename B>
 void dot_tile(const float* a, int64_t lda, const B* b, int64_t ldb, int64_t k, float* c, int64_t ldc, bool add) {
   V acc[NR][MR];
 #pragma GCC unroll 8
@@ -17,6 +18,7 @@ void dot_tile(const float* a, int64_t lda, const B* b, int64_t ldb, int64_t k, f
 #pragma GCC unroll 8
     for (int j = 0; j < NR; ++j) {
       V bv = Vec::load(b + j * ldb + p, All{});
+      if (Ahead) __builtin_prefetch(NR == 8 ? b + j * ldb + p + 512 : b + (NR + j) * ldb + p);
 #pragma GCC unroll 8
       for (int i = 0; i < MR; ++i) acc[j][i] = Vec::fma(av[i], bv, acc[j][i]);
     }
@@ -60,46 +62,45 @@ using DotTile = void (*)(const float*, int64_t, const B*, int64_t, int64_t, floa
 
 // Rows of the tables: 1 to dot_rows rows of a. One row alone takes 8 rows of b at a time, more take 4.
 constexpr int kDotRows = Vec::dot_rows;
-template <typename B, int NR, int... I>
+template <typename B, int NR, bool Ahead, int... I>
 constexpr DotTile<B> dot_tile_of(int rows, std::integer_sequence<int, I...>) {
-  DotTile<B> tiles[] = {dot_tile<I + 1, NR, B>...};
+  DotTile<B> tiles[] = {dot_tile<I + 1, NR, Ahead, B>...};
   return tiles[rows - 1];
 }
-template <typename B>
+template <typename B, bool Ahead>
 struct DotTiles {
-  DotTile<B> of[kDotRows][4] = {}, one_by_eight = dot_tile<1, 8, B>;
+  DotTile<B> of[kDotRows][4] = {};
   constexpr DotTiles() {
     constexpr std::make_integer_sequence<int, kDotRows> all{};
     for (int i = 0; i < kDotRows; ++i) {
-      of[i][0] = dot_tile_of<B, 1>(i + 1, all);
-      of[i][1] = dot_tile_of<B, 2>(i + 1, all);
-      of[i][2] = dot_tile_of<B, 3>(i + 1, all);
-      of[i][3] = dot_tile_of<B, 4>(i + 1, all);
+      of[i][0] = dot_tile_of<B, 1, Ahead>(i + 1, all);
+      of[i][1] = dot_tile_of<B, 2, Ahead>(i + 1, all);
+      of[i][2] = dot_tile_of<B, 3, Ahead>(i + 1, all);
+      of[i][3] = dot_tile_of<B, 4, Ahead>(i + 1, all);
     }
   }
 };
-template <typename B>
-constexpr DotTiles<B> kDotTiles{};
+template <typename B, bool Ahead>
+constexpr DotTiles<B, Ahead> kDotTiles{};
 
 template <typename B>
 void dot_block(const float* a, int64_t lda, int64_t m, const B* b, int64_t ldb, int64_t n, int64_t k, float* c,
                int64_t ldc, bool add) {
-  const DotTiles<B>& tiles = kDotTiles<B>;
   if (m == 1) {  // eight streams of b keep the memory busy, and eight chains the multipliers
-    for (; n >= 8; n -= 8, b += 8 * ldb, c += 8) tiles.one_by_eight(a, lda, b, ldb, k, c, ldc, add);
+    for (; n >= 8; n -= 8, b += 8 * ldb, c += 8) dot_tile<1, 8, true, B>(a, lda, b, ldb, k, c, ldc, add);
   }
   int64_t strips = (m + kDotRows - 1) / kDotRows;  // of nearly equal height
-  auto tile = [&](int64_t s, int64_t j) IN_TARGET {
+  auto tile = [&](const auto& tiles, int64_t s, int64_t j) IN_TARGET {
     int64_t i = m * s / strips, rows = m * (s + 1) / strips - i, cols = n - j < 4 ? n - j : 4;
     tiles.of[rows - 1][cols - 1](a + i * lda, lda, b + j * ldb, ldb, k, c + i * ldc + j, ldc, add);
   };
   // A strip of a stays in the first-level cache while b streams past, except with few rows: b then comes from memory, once.
   if (m > 24) {
     for (int64_t s = 0; s < strips; ++s)
-      for (int64_t j = 0; j < n; j += 4) tile(s, j);
+      for (int64_t j = 0; j < n; j += 4) tile(kDotTiles<B, false>, s, j);
   } else {
     for (int64_t j = 0; j < n; j += 4)
-      for (int64_t s = 0; s < strips; ++s) tile(s, j);
+      for (int64_t s = 0; s < strips; ++s) tile(kDotTiles<B, true>, s, j);
   }
 }
 
