@@ -88,6 +88,7 @@ export const rewardOptions = {
   ...dataOptions,
   learningRate: option.number(5e-5, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  centerRewardsCoefficient: option.number(0, 'weight of a term that keeps scores around 0; 0 = off', { min: 0 }),
   shuffleLabels: option.flag(false, 'swap chosen and rejected at random: a control that must learn nothing'),
   numPaddingAtBeginning: option.later(1, 'nothing: rows are packed, there is no padding', [0, 1]),
   ...machineOptions,

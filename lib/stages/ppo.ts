@@ -76,6 +76,7 @@ class PpoLoop {
   /** Optimizer steps so far. */
   step = 0
   #rollouts = 0
+  #warned = false
 
   constructor(
     private readonly run: Run,
@@ -104,6 +105,7 @@ class PpoLoop {
         const experience = await this.#score(rollouts)
         const scored = performance.now()
         const about = { ...describeExperience(experience, o), 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (scored - rolled) / 1000 }
+        this.#warnOfClipping(about['objective/score_clipfrac'])
         this.#samples(experience)
         let first = true
         for (let epoch = 0; epoch < o.ppoEpochs; epoch++) {
@@ -203,6 +205,15 @@ class PpoLoop {
     return result
   }
 
+  /** Once: a clip that most scores hit leaves the actor nothing to learn from. */
+  #warnOfClipping(share: number): void {
+    if (share < 0.5 || this.#warned) return
+    this.#warned = true
+    this.run.progress.note(
+      `ppo: ${Math.round(share * 100)} % of the scores are beyond --reward-clip ${this.options.rewardClip} and look alike to the actor. Try --reward-clip 0, or a reward model trained with --center-rewards-coefficient 0.01.`,
+    )
+  }
+
   #samples(experience: readonly Experience[]): void {
     const { tokenizer } = this.models.actor
     const text = (ids: Int32Array): string | null => tokenizer?.decode(ids, { skipSpecial: true }) ?? null
@@ -211,12 +222,13 @@ class PpoLoop {
   }
 }
 
-function describeExperience(experience: readonly Experience[], { klCoef }: PpoOptions) {
+function describeExperience(experience: readonly Experience[], { klCoef, rewardClip }: PpoOptions) {
   const mean = (of: (e: Experience) => number): number => experience.reduce((s, e) => s + of(e), 0) / experience.length
   const scores = mean((e) => e.score)
   const kl = mean((e) => e.kl)
   return {
     'objective/scores': scores,
+    'objective/score_clipfrac': mean((e) => (rewardClip > 0 && Math.abs(e.score) > rewardClip ? 1 : 0)),
     'objective/kl': kl,
     'objective/non_score_reward': -klCoef * kl,
     'objective/rlhf_reward': scores - klCoef * kl,

@@ -101,7 +101,7 @@ async function trainPairs(run: Run, decoder: Decoder, pairs: readonly PairRow[],
           tokens += batch.ids.length
           await trainValues(decoder, batch, lastTokens(batch), (values) => {
             const [c, r] = [values.subarray(0, part.length), values.subarray(part.length)]
-            const result = pairwiseLoss({ chosen: c, rejected: r, count: rows.length })
+            const result = pairwiseLoss({ chosen: c, rejected: r, count: rows.length, center: options.centerRewardsCoefficient })
             loss += result.loss
             correct += result.correct
             c.forEach((x) => scores.chosen.add(x))

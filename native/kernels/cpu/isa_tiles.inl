@@ -18,7 +18,7 @@ void dot_tile(const float* a, int64_t lda, const B* b, int64_t ldb, int64_t k, f
 #pragma GCC unroll 8
     for (int j = 0; j < NR; ++j) {
       V bv = Vec::load(b + j * ldb + p, All{});
-      if (Ahead) __builtin_prefetch(NR == 8 ? b + j * ldb + p + 512 : b + (NR + j) * ldb + p);
+      if (Ahead) __builtin_prefetch(b + (NR + j) * ldb + p);
 #pragma GCC unroll 8
       for (int i = 0; i < MR; ++i) acc[j][i] = Vec::fma(av[i], bv, acc[j][i]);
     }

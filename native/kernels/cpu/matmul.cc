@@ -14,7 +14,8 @@ struct Block {                       // rows and columns of outputs per work ite
   int64_t rows, cols;
 };
 constexpr Block kDotBlock{384, 96};  // 96 rows of b by a chunk of K stay in the second-level cache
-constexpr Block kOuterBlock{192, 192};
+constexpr Block kOuterBlock{192, 384};
+constexpr int64_t kPanel = 48;       // columns of an outer block summed at a time: a multiple of every tile's width
 constexpr int64_t kWidenFrom = 24;   // rows from which widening b once beats widening it in every tile
 
 struct Sizes {
@@ -66,12 +67,13 @@ struct Target {
 template <typename F>
 void over_blocks(Exec& ex, const Matmul& o, const Sizes& s, Block block, F body) {
   bool direct = o.out.dtype == DType::f32 && !o.bias && !o.residual && o.act == Act::none;
-  int64_t rows = std::min(block.rows, s.m), cols = block.cols;
-  auto items = [&] { return ((s.m + rows - 1) / rows) * ((s.n + cols - 1) / cols); };
-  while (items() < 4 * ex.pool.threads() && cols > 48) cols /= 2;
-  while (items() < 4 * ex.pool.threads() && rows > 48) rows /= 2;
-  int64_t down = (s.m + rows - 1) / rows;
-  ex.pool.parallel_for(items(), [&](int64_t item) {
+  auto pieces = [](int64_t size, int64_t most) { return (size + most - 1) / most; };
+  int64_t down = pieces(s.m, block.rows), across = pieces(s.n, block.cols);
+  while (down * across < 4 * ex.pool.threads() && (s.m / down > 48 || s.n / across > 48))
+    s.m / down > s.n / across ? down *= 2 : across *= 2;
+  int64_t rows = pieces(pieces(s.m, down), 24) * 24, cols = pieces(pieces(s.n, across), kPanel) * kPanel;
+  down = pieces(s.m, rows), across = pieces(s.n, cols);
+  ex.pool.parallel_for(down * across, [&](int64_t item) {
     int64_t i0 = item % down * rows, j0 = item / down * cols;
     int64_t m = std::min(rows, s.m - i0), n = std::min(cols, s.n - j0);
     if (direct) return body(i0, m, j0, n, Target{o.out.f32() + i0 * s.n + j0, s.n, o.accumulate});
@@ -129,7 +131,7 @@ void gradient_form(Exec& ex, const Matmul& o, const Sizes& s) {
   constexpr int64_t kRow = kOuterChunk + 16;  // not a power of two: rows of a must not share one cache set
   const Isa& v = isa();
   over_blocks(ex, o, s, kOuterBlock, [&](int64_t i0, int64_t m, int64_t j0, int64_t n, Target to) {
-    Scratch<float> part(ex, m * n), b(ex, kOuterChunk * kOuterBlock.cols), a(ex, o.trans_a ? kOuterChunk * kOuterBlock.rows : m * kRow);
+    Scratch<float> part(ex, m * kPanel), b(ex, kOuterChunk * kOuterBlock.cols), a(ex, o.trans_a ? kOuterChunk * kOuterBlock.rows : m * kRow);
     if (s.k == 0 && !to.add) clear(to, m, n);
     for (int64_t k0 = 0; k0 < s.k; k0 += kOuterChunk) {
       int64_t k = std::min(kOuterChunk, s.k - k0);
@@ -142,10 +144,13 @@ void gradient_form(Exec& ex, const Matmul& o, const Sizes& s) {
       else
         copy_rows(o.b, k0, k, j0, n, b.data(), kOuterBlock.cols);
       bool add = to.add || k0 > 0;
-      v.outer(a.data(), o.trans_a ? 1 : kRow, o.trans_a ? kOuterBlock.rows : 1, m, b.data(), kOuterBlock.cols, n, k, add ? part.data() : to.data,
-              add ? n : to.stride, false);
-      for (int64_t i = 0; add && i < m; ++i)
-        v.add(to.data + i * to.stride, part.data() + i * n, to.data + i * to.stride, n);
+      for (int64_t j = 0; j < n; j += kPanel) {
+        int64_t w = std::min(kPanel, n - j);
+        float* out = to.data + j;
+        v.outer(a.data(), o.trans_a ? 1 : kRow, o.trans_a ? kOuterBlock.rows : 1, m, b.data() + j, kOuterBlock.cols, w, k,
+                add ? part.data() : out, add ? kPanel : to.stride, false);
+        for (int64_t i = 0; add && i < m; ++i) v.add(out + i * to.stride, &part[i * kPanel], out + i * to.stride, w);
+      }
     }
   });
 }

@@ -93,7 +93,7 @@ TEST(activation_check_tells_the_gelus_apart) {
   for (int i = 0; i < 100; ++i) want[i] = act(Act::gelu_erf, x[i]);
   Buffer in(DType::f32, {4, 25}, x), out(DType::f32, {4, 25});
   cpu::activation_forward(machine(1).ex, {.act = Act::gelu_tanh, .x = in.view, .out = out.view});
-  CHECK(failures_of([&] { check_close("activation", out, want, 2e-6, 1e-5); }) > 0);
+  CHECK(failure_count([&] { check_close("activation", out, want, 2e-6, 1e-5); }) > 0);
 }
 
 TEST(activation_refuses_wrong_operands) {

@@ -89,6 +89,9 @@ std::vector<Buffer> run(F f) {
   return first;
 }
 
+// How many checks fail in `body`: for tests that a check can fail.
+inline int failure_count(const std::function<void()>& body) { return failures_of(body).count; }
+
 // Every |got - want| is within relative * |want| + absolute; NaN is not.
 inline void check_close(const std::string& what, const Buffer& got, const Values& want, double relative, double absolute) {
   CHECK_EQ(got.view.numel(), int64_t(want.size()));

@@ -6,10 +6,10 @@ using namespace threefold::test::ops;
 
 namespace {
 
-struct Case {
+struct Sizes {
   int64_t t, h, r;
 };
-constexpr Case kCases[] = {{1, 1, 1}, {9, 7, 4}, {5, 32, 5}, {600, 33, 580}, {12, 100, 1}, {4, 300, 0}};
+constexpr Sizes kCases[] = {{1, 1, 1}, {9, 7, 4}, {5, 32, 5}, {600, 33, 580}, {12, 100, 1}, {4, 300, 0}};
 
 Values values_of(const Values& hidden, const Values& weight, const Values& rows) {
   size_t h = weight.size();
@@ -59,7 +59,7 @@ TEST(value_backward_matches_float64) {
       });
       check_close("dhidden", got[0], dhidden, relative_of(d), 1e-9);
       check_close("dweight", got[1], dweight, 2e-6, 1e-5);
-      if (r) CHECK(failures_of([&] { check_close("dweight", got[1], random_values(5, h), 2e-6, 1e-5); }) > 0);
+      if (r) CHECK(failure_count([&] { check_close("dweight", got[1], random_values(5, h), 2e-6, 1e-5); }) > 0);
     }
   });
 }

@@ -1,0 +1,226 @@
+#include "kernels/op_cases.h"
+
+using namespace threefold;
+using namespace threefold::test;
+using namespace threefold::test::ops;
+
+namespace {
+
+struct Sizes {
+  int64_t t, h, v, r;
+  float inv_temperature;
+};
+constexpr Sizes kCases[] = {{1, 1, 5, 1, 1},        {6, 7, 97, 4, 0.7f},   {5, 32, 1024, 5, 1},
+                           {4, 33, 1025, 3, 1.3f}, {3, 100, 2500, 2, 1}, {2, 7, 1, 2, 1}};
+
+struct Inputs {
+  Values hidden, weight, rows, targets, dlogprobs, dentropy, dweight;
+  explicit Inputs(const Sizes& c)
+      : hidden(random_values(1, c.t * c.h)), weight(random_values(2, c.v * c.h)), rows(random_rows(3, c.t, c.r)),
+        targets(random_ids(4, c.r, c.v)), dlogprobs(random_values(5, c.r)), dentropy(random_values(6, c.r)),
+        dweight(random_values(7, c.v * c.h)) {}
+};
+
+struct Reference {
+  Values logprobs, lse, entropy;
+};
+Reference reference(const Sizes& c, const Values& hidden, const Values& weight, const Values& rows, const Values& targets) {
+  Reference out;
+  for (int64_t r = 0; r < c.r; ++r) {
+    Values z(c.v);
+    double max = -INFINITY, sum = 0, entropy = 0;
+    for (int64_t v = 0; v < c.v; ++v) {
+      for (int64_t i = 0; i < c.h; ++i) z[v] += hidden[int64_t(rows[r]) * c.h + i] * weight[v * c.h + i];
+      max = std::max(max, z[v] *= double(c.inv_temperature));
+    }
+    for (double x : z) sum += std::exp(x - max);
+    double lse = max + std::log(sum);
+    for (double x : z) entropy -= std::exp(x - lse) * (x - lse);
+    out.logprobs.push_back(z[int64_t(targets[r])] - lse);
+    out.lse.push_back(lse);
+    out.entropy.push_back(entropy);
+  }
+  return out;
+}
+
+// Inputs in storage, and a run of forward: logprobs, lse, entropy.
+struct Stored {
+  Buffer hidden, weight, rows, targets;
+  Stored(DType d, const Sizes& c, const Inputs& in)
+      : hidden(d, {c.t, c.h}, in.hidden), weight(d, {c.v, c.h}, in.weight), rows(DType::i32, {c.r}, in.rows),
+        targets(DType::i32, {c.r}, in.targets) {}
+};
+std::vector<Buffer> forward(Exec& ex, const Stored& s, float inv_temperature, bool entropy = true) {
+  Shape r = s.rows.view.shape;
+  Buffer logprobs(DType::f32, r), lse(DType::f32, r), ent(DType::f32, r);
+  cpu::logprob_forward(ex, {.hidden = s.hidden.view, .weight = s.weight.view, .rows = s.rows.view, .targets = s.targets.view,
+                            .inv_temperature = inv_temperature, .logprobs = logprobs.view, .lse = lse.view,
+                            .entropy = entropy ? ent.view : View{}});
+  return {logprobs, lse, ent};
+}
+// dhidden, dweight
+std::vector<Buffer> backward(Exec& ex, const Stored& s, const Inputs& in, float inv_temperature, bool entropy) {
+  Shape r = s.rows.view.shape;
+  std::vector<Buffer> f = forward(ex, s, inv_temperature);
+  Buffer dlogprobs(DType::f32, r, in.dlogprobs), dentropy(DType::f32, r, in.dentropy);
+  Buffer dhidden(s.hidden.view.dtype, s.hidden.view.shape), dweight(DType::f32, s.weight.view.shape, in.dweight);
+  LogprobBackward args{.hidden = s.hidden.view, .weight = s.weight.view, .rows = s.rows.view, .targets = s.targets.view,
+                       .inv_temperature = inv_temperature, .lse = f[1].view, .dlogprobs = dlogprobs.view,
+                       .dhidden = dhidden.view, .dweight = dweight.view};
+  if (entropy) args.entropy = f[2].view, args.dentropy = dentropy.view;
+  cpu::logprob_backward(ex, args);
+  return {dhidden, dweight};
+}
+
+// Float64 gradients in closed form, for the sizes finite differences are too slow for.
+std::pair<Values, Values> closed_form(const Sizes& c, const Inputs& in, bool entropy) {
+  Reference f = reference(c, in.hidden, in.weight, in.rows, in.targets);
+  Values dhidden(c.t * c.h), dweight(c.v * c.h);
+  for (int64_t r = 0; r < c.r; ++r) {
+    int64_t row = int64_t(in.rows[r]) * c.h;
+    for (int64_t v = 0; v < c.v; ++v) {
+      double z = 0;
+      for (int64_t i = 0; i < c.h; ++i) z += in.hidden[row + i] * in.weight[v * c.h + i];
+      double log_p = z * double(c.inv_temperature) - f.lse[r], p = std::exp(log_p);
+      double d = in.dlogprobs[r] * ((v == int64_t(in.targets[r])) - p);
+      if (entropy) d -= in.dentropy[r] * p * (log_p + f.entropy[r]);
+      d *= double(c.inv_temperature);
+      for (int64_t i = 0; i < c.h; ++i) {
+        dhidden[row + i] += d * in.weight[v * c.h + i];
+        dweight[v * c.h + i] += d * in.hidden[row + i];
+      }
+    }
+  }
+  return {dhidden, dweight};
+}
+
+}  // namespace
+
+TEST(logprob_forward_matches_float64) {
+  std::vector<Reference> want;
+  for (const Sizes& c : kCases) {
+    Inputs in(c);
+    want.push_back(reference(c, in.hidden, in.weight, in.rows, in.targets));
+  }
+  for_each_isa([&](DType d) {
+    for (size_t i = 0; i < std::size(kCases); ++i) {
+      const Sizes& c = kCases[i];
+      Stored s(d, c, Inputs(c));
+      auto got = run([&](Exec& ex) { return forward(ex, s, c.inv_temperature); });
+      check_close("logprobs", got[0], want[i].logprobs, 1e-6, 3e-6);
+      check_close("lse", got[1], want[i].lse, 1e-6, 3e-6);
+      check_close("entropy", got[2], want[i].entropy, 1e-6, 5e-6);
+      CHECK(same_bits(got[0], forward(machine(1).ex, s, c.inv_temperature, false)[0]));  // entropy changes nothing
+      if (c.v > 1) CHECK(failure_count([&] { check_close("logprobs", got[0], want[i].lse, 1e-6, 3e-6); }) > 0);
+    }
+  });
+}
+
+TEST(logprob_closed_form_gradient_agrees_with_finite_differences) {
+  for (bool entropy : {false, true}) {
+    Sizes c{6, 7, 97, 4, 0.7f};
+    Inputs in(c);
+    auto loss = [&](const Values& hidden, const Values& weight) {
+      Reference f = reference(c, hidden, weight, in.rows, in.targets);
+      return inner(f.logprobs, in.dlogprobs) + (entropy ? inner(f.entropy, in.dentropy) : 0);
+    };
+    auto [dhidden, dweight] = closed_form(c, in, entropy);
+    Values numeric = gradient(in.hidden, [&](const Values& x) { return loss(x, in.weight); });
+    for (size_t i = 0; i < numeric.size(); ++i) CHECK_NEAR(dhidden[i], numeric[i], 1e-7);
+    numeric = gradient(in.weight, [&](const Values& w) { return loss(in.hidden, w); });
+    for (size_t i = 0; i < numeric.size(); ++i) CHECK_NEAR(dweight[i], numeric[i], 1e-7);
+  }
+}
+
+TEST(logprob_backward_matches_float64) {
+  for (bool entropy : {false, true})
+    for (const Sizes& c : kCases) {
+      Inputs in(c);
+      auto [dhidden, dweight] = closed_form(c, in, entropy);
+      Values total = plus(dweight, in.dweight);
+      for_each_isa([&, &dhidden = dhidden](DType d) {
+        Stored s(d, c, in);
+        auto got = run([&](Exec& ex) { return backward(ex, s, in, c.inv_temperature, entropy); });
+        check_close("dhidden", got[0], dhidden, relative_of(d), 3e-6);
+        check_close("dweight", got[1], total, 2e-6, 3e-6);
+        if (c.v > 1) CHECK(failure_count([&] { check_close("dweight", got[1], in.dweight, 2e-6, 3e-6); }) > 0);
+      });
+    }
+}
+
+// Contract 1 for the head: 600 rows cross a block of rows, 1030 columns a tile of the vocabulary.
+TEST(logprob_rows_do_not_depend_on_the_batch) {
+  for_each_isa([](DType d) {
+    Sizes c{640, 33, 1030, 600, 0.9f};
+    Inputs in(c);
+    Stored s(d, c, in);
+    std::vector<Buffer> all = forward(machine(2).ex, s, c.inv_temperature);
+    Sizes alone{1, c.h, c.v, 1, c.inv_temperature};
+    for (int64_t r : {0, 1, 7, 299, 511, 512, 513, 599}) {
+      Inputs one(alone);
+      int64_t row = int64_t(in.rows[r]);
+      one.hidden.assign(in.hidden.begin() + row * c.h, in.hidden.begin() + (row + 1) * c.h);
+      one.weight = in.weight;
+      one.targets = {in.targets[r]};
+      std::vector<Buffer> got = forward(machine(1).ex, Stored(d, alone, one), c.inv_temperature);
+      for (int i = 0; i < 3; ++i) CHECK_EQ(got[i].get(0), all[i].get(r));
+    }
+  });
+}
+
+// Two blocks of rows add up to the whole gradient.
+TEST(logprob_backward_crosses_row_blocks) {
+  Sizes c{520, 3, 11, 517, 1};
+  Inputs in(c);
+  auto [dhidden, dweight] = closed_form(c, in, true);
+  Values total = plus(dweight, in.dweight);
+  for_each_isa([&, &dhidden = dhidden](DType d) {
+    Stored s(d, c, in);
+    auto got = run([&](Exec& ex) { return backward(ex, s, in, c.inv_temperature, true); });
+    check_close("dhidden", got[0], dhidden, relative_of(d), 3e-6);
+    check_close("dweight", got[1], total, 2e-6, 2e-5);
+  });
+}
+
+TEST(logprob_survives_large_logits) {
+  Sizes c{2, 1, 3, 2, 1};
+  Inputs in(c);
+  in.hidden = {1, -1};
+  in.weight = {1000, 0, -1000};
+  in.rows = {0, 1};
+  in.targets = {0, 0};
+  for_each_isa([&](DType d) {
+    Stored s(d, c, in);
+    auto got = forward(machine(1).ex, s, 1);
+    check_close("logprobs", got[0], {0, -2000}, 0, 0);
+    check_close("entropy", got[2], {0, 0}, 0, 0);
+    for (const Buffer& g : backward(machine(1).ex, s, in, 1, true))
+      for (int64_t i = 0; i < g.view.numel(); ++i) CHECK(std::isfinite(g.get(i)));
+  });
+}
+
+TEST(logprob_of_no_rows_only_clears_dhidden) {
+  Sizes c{3, 4, 5, 0, 1};
+  Inputs in(c);
+  Stored s(DType::f32, c, in);
+  auto got = backward(machine(1).ex, s, in, 1, true);
+  check_close("dhidden", got[0], Values(12, 0.0), 0, 1e-30);
+  check_close("dweight", got[1], in.dweight, 0, 1e-30);
+}
+
+TEST(logprob_refuses_wrong_operands) {
+  Sizes c{6, 7, 97, 4, 1};
+  Inputs in(c);
+  auto message = [&](auto change) {
+    Inputs wrong = in;
+    Stored s(DType::f32, c, wrong);
+    change(s);
+    return message_of([&] { forward(machine(1).ex, s, 1); });
+  };
+  CHECK_EQ(message([](Stored&) {}), std::string());
+  CHECK(has(message([](Stored& s) { s.targets.set(2, 97); }), "targets from 0 and below 97, received 97 at position 2"));
+  CHECK(has(message([](Stored& s) { s.rows.set(1, -1); }), "-1 at position 1"));
+  CHECK(has(message([](Stored& s) { s.rows.set(1, s.rows.get(0)); }), "twice"));
+  CHECK(has(message([](Stored& s) { s.weight.view.dtype = DType::bf16; }), "weight"));
+  CHECK(has(message([](Stored& s) { s.targets.view.shape = {3}; }), "targets"));
+}

@@ -1,0 +1,273 @@
+#include <algorithm>
+#include <numeric>
+#include <set>
+
+#include "kernels/op_cases.h"
+
+using namespace threefold;
+using namespace threefold::test;
+using namespace threefold::test::ops;
+
+namespace {
+
+struct Row {
+  Values logits;
+  float inv_temperature = 1;
+  int top_k = 0;
+  float top_p = 1;
+  int32_t seed_low = 5, seed_high = 0, position = 0;
+};
+struct Drawn {
+  std::vector<int> tokens;
+  std::vector<float> logprobs;
+  bool operator==(const Drawn&) const = default;
+};
+
+Drawn draw(Exec& ex, const std::vector<Row>& rows) {
+  int64_t b = int64_t(rows.size()), v = int64_t(rows[0].logits.size());
+  Buffer logits(DType::f32, {b, v}), inv(DType::f32, {b}), k(DType::i32, {b}), p(DType::f32, {b}), seeds(DType::i32, {b, 2});
+  Buffer positions(DType::i32, {b}), tokens(DType::i32, {b}), logprobs(DType::f32, {b});
+  for (int64_t i = 0; i < b; ++i) {
+    const Row& row = rows[i];
+    for (int64_t j = 0; j < v; ++j) logits.set(i * v + j, row.logits[j]);
+    inv.set(i, row.inv_temperature);
+    k.set(i, row.top_k);
+    p.set(i, row.top_p);
+    seeds.set(2 * i, row.seed_low);
+    seeds.set(2 * i + 1, row.seed_high);
+    positions.set(i, row.position);
+  }
+  cpu::sample(ex, {.logits = logits.view, .inv_temperature = inv.view, .top_k = k.view, .top_p = p.view, .seeds = seeds.view,
+                   .positions = positions.view, .tokens = tokens.view, .logprobs = logprobs.view});
+  Drawn out;
+  for (int64_t i = 0; i < b; ++i) {
+    out.tokens.push_back(tokens.view.i32()[i]);
+    out.logprobs.push_back(logprobs.view.f32()[i]);
+  }
+  return out;
+}
+Drawn draw_everywhere(const std::vector<Row>& rows) {
+  Drawn first = draw(machine(1).ex, rows);
+  for (int threads : {2, 3}) CHECK(draw(machine(threads).ex, rows) == first);
+  return first;
+}
+
+// Probabilities after the cuts, in float64, by full sorting.
+Values probabilities(const Row& row) {
+  size_t n = row.logits.size();
+  std::vector<size_t> order(n);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return row.logits[a] > row.logits[b]; });
+  if (row.top_k > 0 && size_t(row.top_k) < n) order.resize(row.top_k);
+  double max = row.logits[order[0]], total = 0, mass = 0;
+  auto weight = [&](size_t i) { return std::exp((row.logits[i] - max) * double(row.inv_temperature)); };
+  for (size_t i : order) total += weight(i);
+  Values p(n);
+  double kept = 0;
+  for (size_t i : order) {
+    if (mass >= double(row.top_p) * total) break;
+    mass += weight(i);
+    kept += p[i] = weight(i);
+  }
+  for (double& x : p) x /= kept;
+  return p;
+}
+
+// One row per position, all else alike.
+std::vector<Row> over_positions(const Row& row, int n) {
+  std::vector<Row> rows(n, row);
+  for (int i = 0; i < n; ++i) rows[i].position = i;
+  return rows;
+}
+
+// Every count is within 4 sigma of its expectation, and what has no probability never comes.
+void check_frequencies(const std::vector<int>& tokens, const Values& p) {
+  std::vector<double> count(p.size());
+  for (int t : tokens) ++count[t];
+  double n = double(tokens.size());
+  for (size_t i = 0; i < p.size(); ++i) CHECK_NEAR(count[i], n * p[i], 4 * std::sqrt(n * p[i] * (1 - p[i])));
+}
+
+Row row_of(uint64_t seed, int64_t v, float inv_temperature = 1, double scale = 4) {
+  Row row;
+  row.logits = random_values(seed, v, scale);
+  row.inv_temperature = inv_temperature;
+  return row;
+}
+
+}  // namespace
+
+// The uniform number is known, so the token is: the first whose cumulative probability passes it.
+TEST(sample_is_the_inverse_of_the_cdf) {
+  for_each_isa([](DType) {
+    for (int64_t v : {1, 5, 97, 1024, 1025, 2500})
+      for (float top_p : {1.0f, 0.8f}) {
+        Row row = row_of(uint64_t(v), v, 0.8f);
+        row.top_p = top_p;
+        row.seed_low = -7;
+        row.seed_high = 9;
+        Values p = probabilities(row);
+        Drawn got = draw_everywhere(over_positions(row, 40));
+        for (int i = 0; i < 40; ++i) {
+          double u = uniform_from(philox_at(uint64_t(9) << 32 | uint32_t(-7), 1, uint64_t(i))[0]), below = 0;
+          int token = got.tokens[i];
+          for (int j = 0; j < token; ++j) below += p[j];
+          CHECK(p[token] > 0);
+          CHECK(u > below - 1e-6 && u < below + p[token] + 1e-6);
+        }
+      }
+  });
+}
+
+TEST(sample_frequencies_match_probabilities) {
+  for_each_isa([](DType d) {
+    if (d == DType::bf16) return;  // logits are always fp32
+    for (float inv_temperature : {1.0f, 0.5f, 2.0f})
+      for (int top_k : {0, 4})
+        for (float top_p : {1.0f, 0.7f}) {
+          Row row = row_of(21, 7, inv_temperature, 2);
+          row.top_k = top_k;
+          row.top_p = top_p;
+          check_frequencies(draw(machine(2).ex, over_positions(row, 4000)).tokens, probabilities(row));
+        }
+  });
+  Row row = row_of(21, 7, 1, 2), other = row_of(22, 7, 1, 2);
+  std::vector<int> tokens = draw(machine(2).ex, over_positions(row, 4000)).tokens;
+  CHECK(failure_count([&] { check_frequencies(tokens, probabilities(other)); }) > 0);
+}
+
+TEST(sample_cuts_keep_the_right_tokens) {
+  struct Expected {
+    Values logits;
+    int top_k;
+    float top_p;
+    std::set<int> tokens;
+  };
+  const double half = std::log(0.5), quarter = std::log(0.25), eighth = std::log(0.125);
+  const Expected cases[] = {
+      {{1, 3, 2, 3, 0}, 1, 1, {1}},            // a tie at the cut: the lower index
+      {{1, 3, 2, 3, 2}, 3, 1, {1, 2, 3}},
+      {{1, 1, 1, 1}, 2, 1, {0, 1}},
+      {{1, 1, 1, 1}, 9, 1, {0, 1, 2, 3}},      // more than there are: off
+      {{eighth, half, eighth, quarter}, 0, 0.5f, {1}},
+      {{eighth, half, eighth, quarter}, 0, 0.6f, {1, 3}},
+      {{eighth, half, eighth, quarter}, 0, 0.76f, {0, 1, 3}},
+      {{eighth, half, eighth, quarter}, 0, 1, {0, 1, 2, 3}},
+      {{eighth, half, eighth, quarter}, 0, 1e-6f, {1}},       // never empty
+      {{eighth, half, eighth, quarter}, 2, 0.66f, {1}},       // top-p over what top-k left: 2/3 of it
+      {{eighth, half, eighth, quarter}, 2, 0.7f, {1, 3}},
+      {{-INFINITY, 0, -INFINITY, 0}, 0, 1, {1, 3}},           // masked tokens never come
+  };
+  for_each_isa([&](DType) {
+    for (const Expected& c : cases) {
+      Row row{.logits = c.logits, .top_k = c.top_k, .top_p = c.top_p};
+      std::vector<int> tokens = draw_everywhere(over_positions(row, 200)).tokens;
+      CHECK(std::set<int>(tokens.begin(), tokens.end()) == c.tokens);
+    }
+  });
+  // Wide vocabularies, where candidates are ordered a stretch at a time.
+  for (float top_p : {0.5f, 0.97f}) {
+    Row row = row_of(3, 2500, 1, 0.5);
+    row.top_p = top_p;
+    Values p = probabilities(row);
+    for (int token : draw_everywhere(over_positions(row, 500)).tokens) CHECK(p[token] > 0);
+  }
+}
+
+TEST(sample_greedy_takes_the_lowest_of_the_highest) {
+  Row row{.logits = {1, 5, -2, 5, 5}, .inv_temperature = 0, .top_k = 2, .top_p = 0.1f};
+  Row warm = row;
+  warm.inv_temperature = 1;
+  for_each_isa([&](DType) {
+    for (int position : {0, 1, 2}) {
+      row.position = position;
+      Drawn got = draw_everywhere({row});
+      CHECK_EQ(got.tokens[0], 1);
+      double sum = 3 + std::exp(-4.0) + std::exp(-7.0);
+      CHECK_NEAR(got.logprobs[0], -std::log(sum), 1e-6);  // temperature 1, before any cut
+    }
+  });
+}
+
+TEST(sample_depends_on_seed_and_position_alone) {
+  for_each_isa([](DType) {
+    std::vector<Row> rows;
+    for (int i = 0; i < 40; ++i) {
+      rows.push_back(row_of(100 + i, 1025));
+      rows.back().seed_low = i * 77;
+      rows.back().position = i * 3;
+      if (i % 3 == 1) rows.back().top_p = 0.9f;
+      if (i % 3 == 2) rows.back().inv_temperature = 0;
+    }
+    Drawn all = draw_everywhere(rows);
+    for (int i = 0; i < 40; ++i) {
+      Drawn one = draw(machine(1).ex, {rows[i]});
+      CHECK_EQ(one.tokens[0], all.tokens[i]);
+      CHECK_EQ(one.logprobs[0], all.logprobs[i]);
+    }
+    std::vector<Row> reversed(rows.rbegin(), rows.rend());
+    Drawn back = draw(machine(2).ex, reversed);
+    std::reverse(back.tokens.begin(), back.tokens.end());
+    CHECK(back.tokens == all.tokens);
+    // and it does depend on each half of the seed, and on the position
+    Row row = row_of(1, 1025);
+    std::vector<int> base = draw(machine(1).ex, over_positions(row, 20)).tokens;
+    CHECK(std::set<int>(base.begin(), base.end()).size() > 10);
+    row.seed_low += 1;
+    CHECK(draw(machine(1).ex, over_positions(row, 20)).tokens != base);
+    row.seed_low -= 1;
+    row.seed_high += 1;
+    CHECK(draw(machine(1).ex, over_positions(row, 20)).tokens != base);
+  });
+}
+
+// Contract 1: what the sampler records is what the trainer computes from the hidden state.
+TEST(sample_logprob_is_bit_equal_to_logprob_forward) {
+  for_each_isa([](DType d) {
+    for (int64_t v : {5, 97, 1024, 1025, 2500})
+      for (float inv_temperature : {1.0f, 0.7f, 0.0f}) {
+        int64_t b = 7, h = 100;
+        Buffer hidden(d, {b, h}, random_values(1, b * h)), weight(d, {v, h}, random_values(2, v * h));
+        Buffer logits(DType::f32, {b, v}), inv(DType::f32, {b}, Values(b, inv_temperature)), k(DType::i32, {b}, Values(b, 3));
+        Buffer p(DType::f32, {b}, Values(b, 0.9)), seeds(DType::i32, {b, 2}, Values(2 * b, 4)), positions(DType::i32, {b}, random_rows(1, b, b));
+        Buffer tokens(DType::i32, {b}), recorded(DType::f32, {b}), again(DType::f32, {b}), lse(DType::f32, {b}), ent(DType::f32, {b});
+        Buffer rows(DType::i32, {b}, {0, 1, 2, 3, 4, 5, 6});
+        Exec& ex = machine(2).ex;
+        cpu::matmul(ex, {.a = hidden.view, .b = weight.view, .out = logits.view});
+        cpu::sample(ex, {.logits = logits.view, .inv_temperature = inv.view, .top_k = k.view, .top_p = p.view, .seeds = seeds.view,
+                         .positions = positions.view, .tokens = tokens.view, .logprobs = recorded.view});
+        cpu::logprob_forward(machine(3).ex, {.hidden = hidden.view, .weight = weight.view, .rows = rows.view, .targets = tokens.view,
+                                             .inv_temperature = inv_temperature == 0 ? 1 : inv_temperature,
+                                             .logprobs = again.view, .lse = lse.view, .entropy = ent.view});
+        CHECK(same_bits(recorded, again));
+        CHECK(recorded.get(0) < 0);
+      }
+  });
+}
+
+TEST(sample_refuses_what_it_cannot_draw_from) {
+  std::vector<Row> rows(3, row_of(1, 1030));
+  auto message = [&](auto change) {
+    std::vector<Row> wrong = rows;
+    change(wrong);
+    std::string first = message_of([&] { draw(machine(1).ex, wrong); });
+    CHECK_EQ(message_of([&] { draw(machine(3).ex, wrong); }), first);
+    return first;
+  };
+  for_each_isa([&](DType) {
+    CHECK_EQ(message([](auto&) {}), std::string());
+    for (int at : {0, 517, 1029}) {
+      CHECK(has(message([at](auto& r) { r[1].logits[at] = NAN; }), "[sample] expected finite logits, received NaN or infinity in row 1"));
+      CHECK(has(message([at](auto& r) { r[2].logits[at] = INFINITY; r[2].inv_temperature = 0; }), "in row 2"));
+    }
+    CHECK(has(message([](auto& r) { std::fill(r[0].logits.begin(), r[0].logits.end(), -INFINITY); }), "in row 0"));
+  });
+  CHECK(has(message([](auto& r) { r[2].top_p = 0; }), "top_p"));
+  CHECK(has(message([](auto& r) { r[1].top_k = -1; }), "top_k"));
+  CHECK(has(message([](auto& r) { r[1].inv_temperature = -1; }), "inv_temperature"));
+  Buffer logits(DType::f32, {2, 5}), three(DType::f32, {3});
+  Sample args;
+  args.logits = logits.view;
+  args.inv_temperature = three.view;
+  CHECK(has(message_of([&] { cpu::sample(machine(1).ex, args); }), "inv_temperature"));
+}
