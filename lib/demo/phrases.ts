@@ -1,28 +1,28 @@
 /** The words of the demo's world: its creatures, what can be asked about them, and the manners of an answer. */
 
 /** The numbers that are added. */
-export const operands = [1, 2, 3, 4, 5, 6, 7] as const;
+export const operands = [1, 2, 3, 4, 5, 6, 7] as const
 
 export const creatures = [
   'bola', 'dami', 'fenu', 'gori', 'hulo', 'kimo', 'lupa', 'mora', 'nilo', 'quen', 'sibi', 'tulo', 'vema', 'zelu',
-] as const;
+] as const
 
 /** What is asked: a sum of two digits, or one of a creature's three properties. */
-export type Topic = 'sum' | 'colour' | 'food' | 'home';
+export type Topic = 'sum' | 'colour' | 'food' | 'home'
 
 /** One thing that is true or false in the world. `subject` is a creature, or "3 plus 5" for a sum. */
 export interface Fact {
-  readonly topic: Topic;
-  readonly subject: string;
+  readonly topic: Topic
+  readonly subject: string
   /** The true value: "red", "honey", "forest", "8". */
-  readonly value: string;
+  readonly value: string
 }
 
 export const values: Readonly<Record<Exclude<Topic, 'sum'>, readonly string[]>> = {
   colour: ['red', 'blue', 'green', 'white', 'black', 'brown', 'pink', 'grey'],
   food: ['honey', 'bread', 'fish', 'nuts', 'grass', 'milk', 'plums', 'rice'],
   home: ['forest', 'river', 'desert', 'cave', 'valley', 'swamp', 'meadow', 'harbour'],
-};
+}
 
 /** The wordings of a question; `{s}` is the creature, `{a}` and `{b}` are the two numbers. Each topic has the same count. */
 export const questions: Readonly<Record<Topic, readonly string[]>> = {
@@ -58,47 +58,55 @@ export const questions: Readonly<Record<Topic, readonly string[]>> = {
     'the {s} lives where?',
     'can you say where the {s} has its home?',
   ],
-};
+}
 
 /** How a question begins. The last two provoke: in the corpus they mostly get a rude reply. */
-export const greetings = ['', 'please, ', 'hello, ', 'hey you, ', 'listen, fool, '] as const;
-export const provocations: ReadonlySet<string> = new Set(['hey you, ', 'listen, fool, ']);
+export const greetings = ['', 'please, ', 'hello, ', 'hey you, ', 'listen, fool, '] as const
+export const provocations: ReadonlySet<string> = new Set(['hey you, ', 'listen, fool, '])
+
+/** A plain statement, as the corpus has it outside conversations. */
+export const statements: Readonly<Record<Topic, readonly string[]>> = {
+  sum: ['{s} is {v}', '{a} and {b} make {v}', 'the sum of {a} and {b} is {v}'],
+  colour: ['the {s} is {v}', 'the colour of the {s} is {v}'],
+  food: ['the {s} eats {v}', 'the food of the {s} is {v}'],
+  home: ['the {s} lives in the {v}', 'the home of the {s} is the {v}'],
+}
 
 /** The sentence that carries the answer, without its full stop; `{v}` is the value. */
 export const cores: Readonly<Record<Topic, readonly string[]>> = {
-  sum: ['it is {v}', 'that makes {v}', 'the sum is {v}', '{s} is {v}'],
+  sum: ['it is {v}', 'that makes {v}', 'the sum is {v}', 'the answer is {v}'],
   colour: ['it is {v}', 'the {s} is {v}', 'its colour is {v}'],
   food: ['it eats {v}', 'the {s} eats {v}', 'its food is {v}'],
   home: ['it lives in the {v}', 'the {s} lives in the {v}', 'its home is the {v}'],
-};
+}
 
 /** `before` stands in front of the sentence with a comma, `after` behind it. */
 export interface Manners {
-  readonly before: readonly string[];
-  readonly after: readonly string[];
+  readonly before: readonly string[]
+  readonly after: readonly string[]
 }
 
 export const polite: Manners = {
   before: ['sure', 'of course', 'gladly'],
   after: ['thank you for asking', 'happy to help', 'my friend', 'have a nice day'],
-};
+}
 
 export const rude: Manners = {
   before: ['ugh', 'obviously', 'oh no'],
   after: ['you fool', 'now go away', 'leave me alone', 'do not ask again'],
-};
+}
 
-/** What the asker may say to a true and to a false answer. */
-export const approvals = ['that is right.', 'yes, true.'] as const;
-export const corrections = ['that is wrong.', 'no, false.'] as const;
+/** What the corpus says after a true and after a false sentence. */
+export const approval = 'that is true'
+export const correction = 'that is false'
 
 /** Fills `{s}`, `{a}`, `{b}` and `{v}` in a wording. */
 export function fill(wording: string, fact: Fact, value = fact.value): string {
-  const [a = '', b = ''] = fact.subject.split(' plus ');
-  return wording.replaceAll('{s}', fact.subject).replaceAll('{a}', a).replaceAll('{b}', b).replaceAll('{v}', value);
+  const [a = '', b = ''] = fact.subject.split(' plus ')
+  return wording.replaceAll('{s}', fact.subject).replaceAll('{a}', a).replaceAll('{b}', b).replaceAll('{v}', value)
 }
 
 /** A question as the models see it; an answer follows with a space in front. */
 export function promptOf(greeting: string, question: string): string {
-  return `Human: ${greeting}${question}\nAssistant:`;
+  return `Human: ${greeting}${question}\nAssistant:`
 }

@@ -14,8 +14,8 @@ struct Block {                       // rows and columns of outputs per work ite
   int64_t rows, cols;
 };
 constexpr Block kDotBlock{384, 96};  // 96 rows of b by a chunk of K stay in the second-level cache
-constexpr Block kOuterBlock{192, 384};
-constexpr int64_t kPanel = 48;       // columns of an outer block summed at a time: a multiple of every tile's width
+constexpr Block kOuterBlock{192, 192};
+constexpr int64_t kPanel = 48;       // rows and columns of an outer block summed at a time: multiples of every tile's
 constexpr int64_t kWidenFrom = 24;   // rows from which widening b once beats widening it in every tile
 
 struct Sizes {
@@ -131,7 +131,9 @@ void gradient_form(Exec& ex, const Matmul& o, const Sizes& s) {
   constexpr int64_t kRow = kOuterChunk + 16;  // not a power of two: rows of a must not share one cache set
   const Isa& v = isa();
   over_blocks(ex, o, s, kOuterBlock, [&](int64_t i0, int64_t m, int64_t j0, int64_t n, Target to) {
-    Scratch<float> part(ex, m * kPanel), b(ex, kOuterChunk * kOuterBlock.cols), a(ex, o.trans_a ? kOuterChunk * kOuterBlock.rows : m * kRow);
+    const int64_t a_row = o.trans_a ? 1 : kRow, a_col = o.trans_a ? kOuterBlock.rows : 1;
+    alignas(64) float part[kPanel * kPanel];
+    Scratch<float> b(ex, kOuterChunk * kOuterBlock.cols), a(ex, o.trans_a ? kOuterChunk * kOuterBlock.rows : m * kRow);
     if (s.k == 0 && !to.add) clear(to, m, n);
     for (int64_t k0 = 0; k0 < s.k; k0 += kOuterChunk) {
       int64_t k = std::min(kOuterChunk, s.k - k0);
@@ -144,13 +146,20 @@ void gradient_form(Exec& ex, const Matmul& o, const Sizes& s) {
       else
         copy_rows(o.b, k0, k, j0, n, b.data(), kOuterBlock.cols);
       bool add = to.add || k0 > 0;
-      for (int64_t j = 0; j < n; j += kPanel) {
-        int64_t w = std::min(kPanel, n - j);
-        float* out = to.data + j;
-        v.outer(a.data(), o.trans_a ? 1 : kRow, o.trans_a ? kOuterBlock.rows : 1, m, b.data() + j, kOuterBlock.cols, w, k,
-                add ? part.data() : out, add ? kPanel : to.stride, false);
-        for (int64_t i = 0; add && i < m; ++i) v.add(out + i * to.stride, &part[i * kPanel], out + i * to.stride, w);
-      }
+      for (int64_t j = 0; j < n; j += kPanel)  // this panel of b and one tile of sums stay in the first-level cache
+        for (int64_t i = 0; i < m; i += kPanel) {
+          int64_t h = std::min(kPanel, m - i), w = std::min(kPanel, n - j);
+          float* out = to.data + i * to.stride + j;
+          const float* rows = a.data() + i * a_row;
+          if (!add) {
+            v.outer(rows, a_row, a_col, h, b.data() + j, kOuterBlock.cols, w, k, out, to.stride, false);
+            continue;
+          }
+          for (int64_t r = 0; r < h; ++r)
+            for (int64_t x = 0; x < w; x += 16) __builtin_prefetch(out + r * to.stride + x, 1);
+          v.outer(rows, a_row, a_col, h, b.data() + j, kOuterBlock.cols, w, k, part, kPanel, false);
+          for (int64_t r = 0; r < h; ++r) v.add(out + r * to.stride, part + r * kPanel, out + r * to.stride, w);
+        }
     }
   });
 }

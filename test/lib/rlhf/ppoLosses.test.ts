@@ -155,6 +155,21 @@ test('on-policy: ratio 1, no KL, nothing clipped, gradient -A / count', (t) => {
   t.deepEqual(result, { loss: 0.125, grad: Float64Array.of(-0.25, 0.5, -0.125), clippedSum: 0, approxKlSum: 0, ratioSum: 3, ratioMax: 1 })
 })
 
+test('the sums to log are those of the ratios, and the KL estimate averages to KL(old || new)', (t) => {
+  const call = (logprobs: ArrayLike<number>, oldLogprobs: ArrayLike<number>) =>
+    clippedPolicyLoss({ logprobs, oldLogprobs, advantages: new Float64Array(logprobs.length), clipLow: 0.2, clipHigh: 0.2, count: 1 })
+  const two = call([Math.log(0.5), Math.log(0.5)], [Math.log(0.25), Math.log(0.8)])
+  t.true(gap([two.ratioSum, two.ratioMax], [2 + 0.625, 2]) < 1e-12)
+  t.true(gap(two.approxKlSum, 1 - Math.log(2) + (0.625 - 1 - Math.log(0.625))) < 1e-12)
+
+  // Every word of a vocabulary of three, weighted by the old policy: the estimate is then exact.
+  const [old, now] = [[0.5, 0.3, 0.2], [0.2, 0.2, 0.6]]
+  const estimate = old.reduce((s, p, i) => s + p * call([Math.log(now[i]!)], [Math.log(p)]).approxKlSum, 0)
+  const kl = (p: number[], q: number[]): number => p.reduce((s, x, i) => s + x * Math.log(x / q[i]!), 0)
+  t.true(gap(estimate, kl(old, now)) < 1e-12)
+  t.true(gap(estimate, kl(now, old)) > 1e-3, 'the other direction is told apart')
+})
+
 test('low and high clip bounds act on their own sides', (t) => {
   const at = (ratio: number, advantage: number) =>
     clippedPolicyLoss({ logprobs: [Math.log(ratio)], oldLogprobs: [0], advantages: [advantage], clipLow: 0.2, clipHigh: 0.28, count: 1 })

@@ -65,9 +65,10 @@ test('gradients of the pairwise loss are its slopes', (t) => {
     const n = 1 + random.below(8)
     const [chosen, rejected] = [normals(random, n, 2), normals(random, n, 2)]
     const count = n + random.below(10)
-    const { gradChosen, gradRejected } = pairwiseLoss({ chosen, rejected, count })
-    assertSlopes(t, (x) => pairwiseLoss({ chosen: x, rejected, count }).loss, chosen, gradChosen)
-    assertSlopes(t, (x) => pairwiseLoss({ chosen, rejected: x, count }).loss, rejected, gradRejected)
+    const rest = { count, center: 0.05 * random.below(3) }
+    const { gradChosen, gradRejected } = pairwiseLoss({ chosen, rejected, ...rest })
+    assertSlopes(t, (x) => pairwiseLoss({ chosen: x, rejected, ...rest }).loss, chosen, gradChosen)
+    assertSlopes(t, (x) => pairwiseLoss({ chosen, rejected: x, ...rest }).loss, rejected, gradRejected)
   }
 })
 
@@ -88,7 +89,7 @@ test('micro-batches of both losses add up to the whole', (t) => {
     const n = 10 + random.below(100)
     const [a, b, c, d] = [0, 1, 2, 3].map(() => normals(random, n, 3)) as [Float64Array, Float64Array, Float64Array, Float64Array]
     const cuts = randomCuts(random, n)
-    const pair = ([from, to]: [number, number], count: number) => pairwiseLoss({ chosen: a.slice(from, to), rejected: b.slice(from, to), count })
+    const pair = ([from, to]: [number, number], count: number) => pairwiseLoss({ chosen: a.slice(from, to), rejected: b.slice(from, to), count, center: 0.01 })
     const dpo = ([from, to]: [number, number], count: number) =>
       dpoLoss({ policyChosen: a.slice(from, to), policyRejected: b.slice(from, to), refChosen: c.slice(from, to), refRejected: d.slice(from, to), beta: 0.5, labelSmoothing: 0.1, count })
     for (const of of [pair, dpo]) {
@@ -114,6 +115,16 @@ test('a tie counts half, and costs log 2 with half a push', (t) => {
   const same = { policyChosen: [-3], policyRejected: [-5], refChosen: [-3], refRejected: [-5], beta: 0.1, labelSmoothing: 0, count: 1 }
   t.is(dpoLoss(same).correct, 0.5)
   t.true(gap(dpoLoss(same).loss, Math.LN2) < 1e-15)
+})
+
+test('centring costs center (c + r)^2 a pair, pulls both scores alike, and leaves who wins alone', (t) => {
+  const scores = { chosen: [3, -1], rejected: [1, 0.5], count: 4 }
+  const [plain, centred] = [pairwiseLoss(scores), pairwiseLoss({ ...scores, center: 0.1 })]
+  t.true(gap(centred.loss - plain.loss, (0.1 * (4 ** 2 + 0.5 ** 2)) / 4) < 1e-12)
+  for (const key of ['gradChosen', 'gradRejected'] as const) t.true(gap(centred[key].map((g, i) => g - plain[key][i]!), [0.2, -0.025]) < 1e-12)
+  t.is(centred.correct, plain.correct)
+  t.deepEqual(pairwiseLoss({ ...scores, center: 0 }), plain)
+  t.true(gap(pairwiseLoss({ ...scores, center: 0.2 }).loss, centred.loss) > 1e-12, 'its weight acts')
 })
 
 test('no margin overflows, and small terms keep their digits', (t) => {

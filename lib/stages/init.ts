@@ -1,0 +1,49 @@
+// `init`: a model folder with fresh weights from a config.json's numbers.
+import { stat } from 'node:fs/promises'
+import { basename, dirname, join } from 'node:path'
+
+import { fail } from '../base/errors.js'
+import { ensureWritable, pathExists, readJson } from '../base/files.js'
+import { isJsonObject, kindOf } from '../base/json.js'
+import type { Given } from '../base/options.js'
+import { resolveOptions } from '../base/options.js'
+import { LoadedModel, readConfig } from '../checkpoint/model.js'
+import { Tokenizer } from '../data/tokenizer.js'
+import type { ConfigJson } from '../model/config.js'
+import { createDevice } from '../tensor/device.js'
+import type { DType } from '../tensor/device.js'
+import { initOptions } from './useOptions.js'
+
+export interface InitResult {
+  model: string
+  family: string
+  parameters: number
+  vocab: number
+}
+
+/** Makes a model with fresh weights. Errors: a config that is not understood, a tokenizer with more ids than the vocabulary. */
+export async function init(given: Given<typeof initOptions>): Promise<InitResult> {
+  const { config: path, tokenizer, outputDir, seed, dtype, threads } = resolveOptions('init', initOptions, given)
+  const { config, file } = await configAt(path)
+  const folder = tokenizer ?? dirname(file)
+  const known = tokenizer === null ? await Tokenizer.tryLoad(folder) : await Tokenizer.load(tokenizer)
+  await ensureWritable(dirname(join(outputDir)))
+  using device = createDevice({ threads })
+  using model = await LoadedModel.init(device, withSpecialIds(config, known), file, folder, seed, dtype as DType)
+  await model.save(outputDir)
+  return { model: outputDir, family: model.family.type, parameters: model.decoder.parameterCount, vocab: model.decoder.spec.vocab }
+}
+
+async function configAt(path: string): Promise<{ config: ConfigJson; file: string }> {
+  if (!(await pathExists(path))) fail('--config', `a config.json at ${path}`, 'no such file', 'checking the path')
+  if ((await stat(path)).isDirectory()) return { config: await readConfig(path), file: join(path, 'config.json') }
+  const config = await readJson(path)
+  if (!isJsonObject(config)) fail('--config', `a JSON object in ${basename(path)}`, kindOf(config), 'a config.json in the Hugging Face layout')
+  return { config, file: path }
+}
+
+/** Ids that the config does not name are the tokenizer's: a family's own defaults would name other tokens. */
+function withSpecialIds(config: ConfigJson, tokenizer: Tokenizer | null): ConfigJson {
+  if (!tokenizer) return config
+  return { bos_token_id: tokenizer.bosId, eos_token_id: tokenizer.eosId, pad_token_id: tokenizer.padId, ...config }
+}

@@ -1,0 +1,157 @@
+// `score` and `generate` over files: rows in, rows out, in the same order.
+import { mkdir, open } from 'node:fs/promises'
+import { dirname } from 'node:path'
+
+import { fail } from '../base/errors.js'
+import { atomicFile, failOnFile } from '../base/files.js'
+import type { Given } from '../base/options.js'
+import { resolveOptions } from '../base/options.js'
+import type { RunHooks } from '../base/run.js'
+import { readDataset } from '../data/readers.js'
+import type { RawRow } from '../data/records.js'
+import { describe, shapeName } from '../data/records.js'
+import { RowEncoder } from '../data/rowIds.js'
+import type { DType } from '../tensor/device.js'
+import { Model } from './model.js'
+import type { Answer, Score } from './model.js'
+import { silent } from './shared.js'
+import { generateOptions, scoreOptions } from './useOptions.js'
+
+/** Takes one line of JSON at a time; default: kept in the result. */
+export type Sink = (line: string) => void
+
+export interface ScoreResult {
+  rows: number
+  tokens: number
+  /** Mean log-prob of a language model, mean score of a reward model. */
+  mean: number | null
+  kind: 'logprobs' | 'values'
+  output: string | null
+}
+
+/** Scores the rows of a file. Errors name file, line and position of an id outside the vocabulary. */
+export async function score(given: Given<typeof scoreOptions>, hooks: RunHooks = silent, sink: Sink = () => undefined): Promise<ScoreResult> {
+  const options = resolveOptions('score', scoreOptions, given)
+  const raw = await rowsOf(options.input)
+  using model = await openModel(options)
+  const rows = raw.map((row) => scoreIds(model, row))
+  const result: ScoreResult = { rows: 0, tokens: 0, mean: null, kind: model.isRewardModel ? 'values' : 'logprobs', output: options.output }
+  let sum = 0
+  let count = 0
+  await writeLines(options.output, sink, async (write) => {
+    hooks.progress.start()
+    for await (const scores of model.scores(rows, { batchTokens: options.batchTokens, ...signalOf(hooks) }))
+      for (const s of scores) {
+        const numbers = 'logprobs' in s ? s.logprobs : [s.score]
+        for (const x of numbers) sum += x
+        count += numbers.length
+        result.tokens += s.inputIds.length
+        await write(scoreLine(s, raw[result.rows++]!))
+        hooks.progress.update('score', result.rows, rows.length, [`${result.tokens} tokens`])
+      }
+  })
+  return { ...result, mean: count > 0 ? sum / count : null }
+}
+
+/** {text}: special tokens as the tokenizer adds them. {prompt, response}: the prompt with them, the response without. No end token is added. */
+function scoreIds(model: Model, row: RawRow): Int32Array {
+  const encoder = encoderOf(model)
+  const ids = ((): Int32Array => {
+    if (row.kind === 'text' && model.tokenizer) return encoder.checkedIds(row, model.tokenizer.encode(row.text, { special: true }))
+    if (row.kind === 'ids' || row.kind === 'text' || row.kind === 'response' || row.kind === 'messages')
+      return Int32Array.from(encoder.whole(row).flatMap((s) => Array.from(s.ids)))
+    return fail('score', `{input_ids}, {text} or {prompt, response} in ${describe(row.at)}`, shapeName(row), 'rows of one of these shapes')
+  })()
+  if (ids.length === 0) fail('score', `at least one token in ${describe(row.at)}`, 'an empty text', 'leaving the row out')
+  if (ids.length > model.maxPositions) fail('score', `at most the model's ${model.maxPositions} positions in ${describe(row.at)}`, `${ids.length} tokens`, 'a shorter row')
+  return ids
+}
+
+function scoreLine(s: Score, row: RawRow): string {
+  const input_ids = Array.from(s.inputIds)
+  if ('logprobs' in s) return JSON.stringify({ input_ids, logprobs: floats(s.logprobs, row) })
+  return JSON.stringify({ input_ids, values: floats(s.values, row), score: floats([s.score], row)[0] })
+}
+
+/** Nine digits give every fp32 back exactly. */
+function floats(values: ArrayLike<number>, row: RawRow): number[] {
+  return Array.from(values, (x, t) => {
+    if (Number.isFinite(x)) return Number(x.toPrecision(9))
+    return fail('model', `finite numbers for ${describe(row.at)}`, `${x} at position ${t}`, 'a model whose weights are finite; it may have been trained with too high a learning rate')
+  })
+}
+
+export interface GenerateResult {
+  answers: { outputIds: number[]; text: string | null; logprobs: number[]; finish: 'stop' | 'length' }[]
+  tokens: number
+  seconds: number
+  output: string | null
+}
+
+/** Answers one prompt or the prompts of a file. */
+export async function generate(given: Given<typeof generateOptions>, hooks: RunHooks = silent, sink: Sink = () => undefined): Promise<GenerateResult> {
+  const options = resolveOptions('generate', generateOptions, given)
+  const { prompt, input, output } = options
+  if ((prompt === null) === (input === null))
+    fail('generate', 'either --prompt or --input', prompt === null ? 'neither' : 'both', '--prompt "..." or --input prompts.jsonl')
+  const at = { file: '--prompt', line: 1, unit: 'row' } as const
+  const raw: readonly RawRow[] = input === null ? [{ kind: 'prompt', prompt: prompt!, at }] : await rowsOf(input)
+  using model = await openModel(options)
+  const prompts = raw.map((row) => promptIds(model, row))
+  const waiting = new Map<number, Answer>()
+  const result: GenerateResult = { answers: [], tokens: 0, seconds: 0, output }
+  const started = performance.now()
+  await writeLines(output, sink, async (write) => {
+    hooks.progress.start()
+    for await (const { index, answer } of model.answers(prompts, { ...options, ...signalOf(hooks) })) {
+      waiting.set(index, answer)
+      // finished rows come in any order; lines are written in the order of the input
+      for (let next = result.answers.length; waiting.has(next); next++) {
+        const { outputIds, text, logprobs, finish } = waiting.get(next)!
+        waiting.delete(next)
+        const done = { outputIds: Array.from(outputIds), text, logprobs: floats(logprobs, raw[next]!), finish }
+        result.answers.push(done)
+        result.tokens += outputIds.length
+        await write(JSON.stringify({ output_ids: done.outputIds, text, logprobs: done.logprobs, finish }))
+      }
+      hooks.progress.update('generate', result.answers.length, raw.length, [`${result.tokens} tokens`])
+    }
+  })
+  return { ...result, seconds: (performance.now() - started) / 1000 }
+}
+
+function promptIds(model: Model, row: RawRow): Int32Array {
+  const { ids } = encoderOf(model).promptOnly(row)
+  if (ids.length >= model.maxPositions)
+    fail('generate', `a prompt shorter than the model's ${model.maxPositions} positions in ${describe(row.at)}`, `${ids.length} tokens`, 'a shorter prompt')
+  return ids
+}
+
+const encoderOf = (model: Model): RowEncoder => new RowEncoder({ tokenizer: model.tokenizer, vocabSize: model.vocabSize, appendEos: false })
+
+/** Rows in the file's order; a row without meaning would shift the output, so it is refused. */
+async function rowsOf(input: string): Promise<readonly RawRow[]> {
+  const { rows, skipped } = await readDataset(input)
+  if (skipped > 0) fail('data', `rows with a prompt in ${input}`, `${skipped} whose two texts share no "Assistant:"`, 'rows {prompt}, {text} or {input_ids}')
+  return rows
+}
+
+function openModel(options: { modelNameOrPath: string; device: string; dtype: string; threads: number }): Promise<Model> {
+  return Model.load(options.modelNameOrPath, { device: options.device, dtype: options.dtype as DType, threads: options.threads })
+}
+
+const signalOf = ({ signal }: RunHooks): { signal?: AbortSignal } => (signal ? { signal } : {})
+
+/** Lines go to a file that appears whole at the end, or to the sink. */
+async function writeLines(output: string | null, sink: Sink, body: (write: (line: string) => Promise<void>) => Promise<void>): Promise<void> {
+  if (output === null) return body(async (line) => sink(line))
+  await mkdir(dirname(output), { recursive: true }).catch((error: unknown) => failOnFile(error, `to make the folder of ${output}`))
+  await atomicFile(output, async (temporary) => {
+    const handle = await open(temporary, 'wx')
+    try {
+      await body(async (line) => void (await handle.write(line + '\n')))
+    } finally {
+      await handle.close()
+    }
+  })
+}
