@@ -82,7 +82,8 @@ void ThreadPool::parallel_for(int64_t count, const std::function<void(int64_t)>&
   drain();
   inside_pool = false;
   ticket_ = kClosed;
-  while (active_ != 0) relax();
+  // On a busy machine a worker may have lost its core in the middle of an item: let it have this one.
+  for (int spins = 0; active_ != 0; ++spins) spins < kSpins ? relax() : std::this_thread::yield();
   if (error_) std::rethrow_exception(error_);
 }
 
