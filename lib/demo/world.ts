@@ -165,7 +165,7 @@ class Author {
 
   /** A sentence that names its subject. */
   #statement(fact: Fact, value: string): string {
-    return fill(this.#pick(cores[fact.topic].filter((core) => core.includes('{s}'))), fact, value)
+    return fill(this.#pick(statements[fact.topic]), fact, value)
   }
 
   #question(fact: Fact, wordings: readonly number[], greeting: string): string {

@@ -75,10 +75,11 @@ export async function* generate(decoder: Decoder, rows: readonly GenerateRow[], 
       } else {
         await decode(decoder, cache, active, options)
       }
-      for (let i = active.length - 1; i >= 0; i--) {
-        const finish = finished(active[i]!, options)
+      // only slots that drew just now: `stop` sees each token once
+      for (const slot of entering.length > 0 ? entering : [...active]) {
+        const finish = finished(slot, options)
         if (!finish) continue
-        const [slot] = active.splice(i, 1) as [Slot]
+        active.splice(active.indexOf(slot), 1)
         cache.release(slot.pages)
         yield { index: slot.index, ids: Int32Array.from(slot.ids), logprobs: Float32Array.from(slot.logprobs), finish }
       }

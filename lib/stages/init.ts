@@ -1,6 +1,6 @@
 // `init`: a model folder with fresh weights from a config.json's numbers.
 import { stat } from 'node:fs/promises'
-import { basename, dirname, join } from 'node:path'
+import { basename, dirname, join, resolve } from 'node:path'
 
 import { fail } from '../base/errors.js'
 import { ensureWritable, pathExists, readJson } from '../base/files.js'
@@ -27,7 +27,7 @@ export async function init(given: Given<typeof initOptions>): Promise<InitResult
   const { config, file } = await configAt(path)
   const folder = tokenizer ?? dirname(file)
   const known = tokenizer === null ? await Tokenizer.tryLoad(folder) : await Tokenizer.load(tokenizer)
-  await ensureWritable(dirname(join(outputDir)))
+  await ensureWritable(dirname(resolve(outputDir)))
   using device = createDevice({ threads })
   using model = await LoadedModel.init(device, withSpecialIds(config, known), file, folder, seed, dtype as DType)
   await model.save(outputDir)

@@ -155,8 +155,6 @@ void gradient_form(Exec& ex, const Matmul& o, const Sizes& s) {
             v.outer(rows, a_row, a_col, h, b.data() + j, kOuterBlock.cols, w, k, out, to.stride, false);
             continue;
           }
-          for (int64_t r = 0; r < h; ++r)
-            for (int64_t x = 0; x < w; x += 16) __builtin_prefetch(out + r * to.stride + x, 1);
           v.outer(rows, a_row, a_col, h, b.data() + j, kOuterBlock.cols, w, k, part, kPanel, false);
           for (int64_t r = 0; r < h; ++r) v.add(out + r * to.stride, part + r * kPanel, out + r * to.stride, w);
         }

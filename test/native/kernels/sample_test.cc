@@ -170,7 +170,7 @@ TEST(sample_cuts_keep_the_right_tokens) {
     Row row = row_of(3, 2500, 1, 0.5);
     row.top_p = top_p;
     Values p = probabilities(row);
-    for (int token : draw_everywhere(over_positions(row, 500)).tokens) CHECK(p[token] > 0);
+    for (int token : draw_everywhere(over_positions(row, 100)).tokens) CHECK(p[token] > 0);
   }
 }
 

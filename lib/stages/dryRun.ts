@@ -1,0 +1,153 @@
+// `--dry-run`: what a stage would do, without weights in memory and without a file written.
+import type { Given } from '../base/options.js'
+import { resolveOptions } from '../base/options.js'
+import { readConfig } from '../checkpoint/model.js'
+import { packByTokens } from '../data/packing.js'
+import { previewPair, previewPrompt, previewRow } from '../data/preview.js'
+import type { PairRow, PromptRow, RawRow, TokenReport, TokenRow } from '../data/records.js'
+import type { StageDataOptions } from '../data/stageData.js'
+import { stageData } from '../data/stageData.js'
+import { Tokenizer } from '../data/tokenizer.js'
+import { pairRows, promptRows, sftRows, textRows } from '../data/tokenize.js'
+import { readSpec } from '../model/families/registry.js'
+import type { DecoderSpec } from '../model/spec.js'
+import type { DType } from '../tensor/device.js'
+import { parameterCount, planMemory } from './memory.js'
+import type { MemoryPlan } from './memory.js'
+import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from './options.js'
+import { totalSteps } from './shared.js'
+
+export interface StagePlan {
+  stage: string
+  /** The resolved configuration. */
+  options: Record<string, unknown>
+  model: { family: string; parameters: number; layers: number; hidden: number; vocab: number }
+  memory: MemoryPlan
+  /** Optimizer steps. */
+  steps: number
+  train: TokenReport
+  /** Held-out rows. */
+  evalRows: number
+  /** Transcripts without a shared "Assistant:". */
+  skipped: number
+  /** The first three rows, what counts in the loss between brackets or in green. */
+  preview: string[]
+}
+
+export interface PreviewStyle {
+  /** True on a terminal. */
+  color?: boolean
+}
+
+interface Rows<Row> {
+  rows: Row[]
+  report: TokenReport
+}
+
+interface Source {
+  spec: DecoderSpec
+  tokenizer: Tokenizer | null
+  maxSeqLen: number
+}
+
+async function open(folder: string, maxSeqLen: number): Promise<Source> {
+  const { spec } = readSpec(await readConfig(folder), `${folder}/config.json`)
+  return { spec, tokenizer: await Tokenizer.tryLoad(folder), maxSeqLen: Math.min(maxSeqLen, spec.maxPositions) }
+}
+
+/** Tokens of the `count` longest rows: no micro-batch is larger. */
+function largest(lengths: number[], count: number): number {
+  return lengths
+    .sort((a, b) => b - a)
+    .slice(0, count)
+    .reduce((sum, n) => sum + n, 0)
+}
+
+interface Planned<Row> {
+  stage: string
+  options: Record<string, unknown> & StageDataOptions
+  step: 1 | 2 | 3
+  source: Source
+  read: (raw: readonly RawRow[]) => Promise<Rows<Row>>
+  show: (row: Row, options: { tokenizer: Tokenizer | null; color: boolean }) => string
+  /** What the kept rows need. */
+  need: (rows: Row[]) => { memory: MemoryPlan; steps: number }
+  color: boolean
+}
+
+async function plan<Row>({ stage, options, step, source, read, show, need, color }: Planned<Row>): Promise<StagePlan> {
+  const { spec, tokenizer } = source
+  const data = await stageData(options, step)
+  const train = await read(data.train)
+  const held = await read(data.eval)
+  return {
+    stage,
+    options,
+    model: { family: spec.family, parameters: parameterCount(spec), layers: spec.layers, hidden: spec.hidden, vocab: spec.vocab },
+    ...need(train.rows),
+    train: train.report,
+    evalRows: held.rows.length,
+    skipped: data.skipped,
+    preview: train.rows.slice(0, 3).map((row) => show(row, { tokenizer, color })),
+  }
+}
+
+const stepsFor = (rows: number, o: { perDeviceTrainBatchSize: number; gradientAccumulationSteps: number; numTrainEpochs: number; maxSteps: number; seed: number }): number =>
+  totalSteps(rows, o.perDeviceTrainBatchSize * o.gradientAccumulationSteps, o)
+
+export async function planPretrain(given: Given<typeof pretrainOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
+  const o = resolveOptions('pretrain', pretrainOptions, given)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen)
+  const { spec, tokenizer, maxSeqLen } = source
+  const read = (raw: readonly RawRow[]): Promise<Rows<TokenRow>> => textRows(raw, { tokenizer, vocabSize: spec.vocab, maxSeqLen })
+  const need = (rows: TokenRow[]) => {
+    const packs = packByTokens(rows, Int32Array.from(rows.keys()), maxSeqLen).length
+    const tokens = Math.min(packs, o.perDeviceTrainBatchSize) * maxSeqLen
+    return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(packs, o) }
+  }
+  return plan({ stage: 'pretrain', options: o, step: 1, source, read, show: previewRow, need, color })
+}
+
+export async function planSft(given: Given<typeof sftOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
+  const o = resolveOptions('sft', sftOptions, given)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen)
+  const { spec, tokenizer, maxSeqLen } = source
+  const read = (raw: readonly RawRow[]): Promise<Rows<TokenRow>> => sftRows(raw, { tokenizer, vocabSize: spec.vocab, maxSeqLen, countAll: o.lossOn === 'all' })
+  const need = (rows: TokenRow[]) => {
+    const tokens = largest(rows.map((r) => r.ids.length), o.perDeviceTrainBatchSize)
+    return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
+  }
+  return plan({ stage: 'sft', options: o, step: 1, source, read, show: previewRow, need, color })
+}
+
+export async function planReward(given: Given<typeof rewardOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
+  const o = resolveOptions('reward', rewardOptions, given)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen)
+  const { spec, tokenizer, maxSeqLen } = source
+  const read = (raw: readonly RawRow[]): Promise<Rows<PairRow>> => pairRows(raw, { tokenizer, vocabSize: spec.vocab, maxSeqLen })
+  const need = (rows: PairRow[]) => {
+    const tokens = largest(rows.map((r) => r.chosen.ids.length + r.rejected.ids.length), o.perDeviceTrainBatchSize)
+    return { memory: planMemory([{ spec, head: 'scalar', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
+  }
+  return plan({ stage: 'reward', options: o, step: 2, source, read, show: previewPair, need, color })
+}
+
+export async function planPpo(given: Given<typeof ppoOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
+  const o = resolveOptions('ppo', ppoOptions, given)
+  const source = await open(o.actorModelNameOrPath, Infinity)
+  const { spec, tokenizer } = source
+  const critic = (await open(o.criticModelNameOrPath, Infinity)).spec
+  const read = (raw: readonly RawRow[]): Promise<Rows<PromptRow>> => promptRows(raw, { tokenizer, vocabSize: spec.vocab, maxPromptLen: o.maxPromptSeqLen })
+  const need = (rows: PromptRow[]) => {
+    const lengths = rows.map((r) => Math.min(r.ids.length + o.maxAnswerSeqLen, spec.maxPositions))
+    const longest = lengths.reduce((a, b) => Math.max(a, b), 1)
+    const slots = Math.min(o.perDeviceGenerationBatchSize, rows.length)
+    const models = ([[spec, 'logprob', true], [spec, 'logprob', false], [critic, 'scalar', true], [critic, 'scalar', false]] as const).map(([s, head, trained]) => ({ spec: s, head, trained }))
+    const memory = planMemory(models, o.dtype as DType, { tokens: largest(lengths, o.perDeviceTrainingBatchSize), cache: { pages: slots * Math.ceil(longest / o.kvPageSize), pageSize: o.kvPageSize } })
+    const perExperience = o.perDeviceGenerationBatchSize * o.generationBatches
+    const updates = Math.ceil(perExperience / (o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps)) * o.ppoEpochs
+    const all = totalSteps(rows.length, perExperience, { ...o, maxSteps: 0 }) * updates
+    return { memory, steps: o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all }
+  }
+  return plan({ stage: 'ppo', options: o, step: 3, source, read, show: previewPrompt, need, color })
+}

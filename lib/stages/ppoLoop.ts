@@ -1,0 +1,180 @@
+// The loop of PPO.
+//
+//   prompts -> rollouts (recorded log-probs) -> experience (reference, score, values, advantages)
+//           -> for each PPO epoch and mini-batch: critic step, actor step
+import { short } from '../base/progress.js'
+import type { Run } from '../base/run.js'
+import { RunningSums } from '../base/statistics.js'
+import { epochOrder } from '../data/epochs.js'
+import type { PromptRow } from '../data/records.js'
+import { logprobGap, makeRollouts, packRollouts, scoreRollouts, whitened } from '../engine/experience.js'
+import type { Experience, Rollout } from '../engine/experience.js'
+import { scoreLogprobs } from '../engine/logprobs.js'
+import { actorStep, criticStep } from '../engine/ppoUpdate.js'
+import { Trainer } from '../engine/trainer.js'
+import { rowSeed } from '../rollout/generate.js'
+import type { GenerateOptions } from '../rollout/generate.js'
+import { StopTexts } from '../rollout/stopText.js'
+import type { HeldOut, PpoOptions } from './ppo.js'
+import { describeExperience, describeUpdate } from './ppoMetrics.js'
+import type { ExperienceMetrics } from './ppoMetrics.js'
+import type { PpoModels } from './ppoModels.js'
+import { pieces, stepsOf, totalSteps } from './shared.js'
+
+interface Gathered {
+  experience: Experience[]
+  /** Largest gap found by --check-logprobs; 0 without. */
+  gap: number
+  metrics: ExperienceMetrics & { 'timing_s/gen': number; 'timing_s/experience': number }
+}
+
+export class PpoLoop {
+  /** Optimizer steps so far. */
+  step = 0
+  #rollouts = 0
+  #warned = false
+
+  constructor(
+    private readonly run: Run,
+    private readonly models: PpoModels,
+    private readonly options: PpoOptions,
+  ) {}
+
+  async train(prompts: readonly PromptRow[]): Promise<void> {
+    const { options: o, models, run } = this
+    const perExperience = o.perDeviceGenerationBatchSize * o.generationBatches
+    const perStep = o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps
+    const loop = { ...o, maxSteps: 0 }
+    const stepsEach = Math.ceil(perExperience / perStep) * o.ppoEpochs
+    const all = totalSteps(prompts.length, perExperience, loop) * stepsEach
+    const total = o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all
+    const actor = new Trainer(models.actor.decoder, { ...o, learningRate: o.actorLearningRate, weightDecay: o.actorWeightDecay }, total)
+    const critic = new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, weightDecay: o.criticWeightDecay }, total)
+    run.progress.start()
+    try {
+      for (const chosen of stepsOf(prompts.length, perExperience, loop)) {
+        if (run.stopped || this.step >= total) break
+        const started = performance.now()
+        const gathered = await this.#gather(Array.from(chosen, (i) => prompts[i]!))
+        this.#warnOfClipping(gathered.metrics['objective/score_clipfrac'])
+        this.#samples(gathered.experience)
+        await this.#update(gathered, { actor, critic }, total)
+        const tokens = gathered.experience.reduce((n, e) => n + e.prompt.length + e.answer.length, 0)
+        run.progress.update('ppo', this.step, total, [
+          `reward ${short(gathered.metrics['objective/scores'])}`,
+          `kl ${short(gathered.metrics['objective/kl'])}`,
+          `${Math.round((tokens / (performance.now() - started)) * 1000)} tokens/s`,
+        ])
+      }
+    } finally {
+      actor.dispose()
+      critic.dispose()
+    }
+  }
+
+  /** Rollouts of these prompts and the experience they give. */
+  async #gather(prompts: readonly PromptRow[]): Promise<Gathered> {
+    const started = performance.now()
+    const rollouts = await this.#roll(prompts)
+    const rolled = performance.now()
+    const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : 0
+    const experience = await this.#score(rollouts)
+    const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
+    return { experience, gap, metrics: { ...describeExperience(experience, this.options), ...seconds } }
+  }
+
+  /** Every PPO epoch over the experience; one optimizer step of critic and actor per mini-batch. */
+  async #update({ experience, gap, metrics }: Gathered, trainers: { actor: Trainer; critic: Trainer }, total: number): Promise<void> {
+    const { options: o, models, run } = this
+    let gapMax = gap
+    for (let epoch = 0; epoch < o.ppoEpochs; epoch++) {
+      const order = epochOrder(experience.length, o.seed, this.step + 1)
+      const batches = pieces(Array.from(order, (i) => experience[i]!), o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps)
+      for (const [i, batch] of batches.entries()) {
+        if (this.step >= total) return
+        this.step++
+        const begin = performance.now()
+        const micro = pieces(batch, o.perDeviceTrainingBatchSize)
+        const critic = await criticStep(models.critic.decoder, trainers.critic, micro, o)
+        const actor = this.step > o.criticWarmupSteps ? await actorStep(models.actor.decoder, trainers.actor, micro, o) : null
+        // before the first update the actor still is what sampled: its forward pass proves contract 1 for free
+        if (epoch === 0 && i === 0 && actor) gapMax = Math.max(gap, actor.gap)
+        run.log(this.step, {
+          'rollout/logprob_gap_max': gapMax,
+          ...describeUpdate(actor, critic),
+          ...metrics,
+          'timing_s/update': (performance.now() - begin) / 1000,
+          skipped_steps: trainers.actor.skipped + trainers.critic.skipped,
+        })
+      }
+    }
+  }
+
+  #generation(): GenerateOptions {
+    const { options: o, models } = this
+    const { tokenizer } = models.actor
+    const watch = o.stop.length > 0 && tokenizer ? new StopTexts(tokenizer, o.stop) : null
+    return {
+      temperature: o.temperature,
+      topK: o.topK,
+      topP: o.topP,
+      maxNewTokens: o.maxAnswerSeqLen,
+      eosIds: models.actor.eosIds,
+      maxBatch: o.perDeviceGenerationBatchSize,
+      pageSize: o.kvPageSize,
+      ...(watch && { stop: (index: number, token: number) => watch.push(index, token) }),
+    }
+  }
+
+  async #roll(prompts: readonly PromptRow[]): Promise<Rollout[]> {
+    const seeded = prompts.map((p) => ({ ids: p.ids, seed: rowSeed(this.options.seed, this.#rollouts++) }))
+    return makeRollouts(this.models.actor.decoder, seeded, this.#generation())
+  }
+
+  async #score(rollouts: readonly Rollout[]): Promise<Experience[]> {
+    const { options: o, models } = this
+    const experience: Experience[] = []
+    for (const part of pieces(rollouts, o.perDeviceTrainingBatchSize)) experience.push(...(await scoreRollouts(models.scoring, part, o.temperature, o)))
+    return o.whitenAdvantages ? whitened(experience) : experience
+  }
+
+  /** Contract 1 for every row: the trainer's forward against what the sampler recorded. */
+  async #fullGap(rollouts: readonly Rollout[]): Promise<number> {
+    let gap = 0
+    for (const part of pieces(rollouts, this.options.perDeviceTrainingBatchSize))
+      gap = Math.max(gap, logprobGap(part, await scoreLogprobs(this.models.actor.decoder, packRollouts(part), this.options.temperature)))
+    return gap
+  }
+
+  /** Mean score and KL on held-out prompts, each sampled once with a seed of its own. */
+  async evaluate(rows: readonly PromptRow[], step: number): Promise<HeldOut | null> {
+    const { options: o, models, run } = this
+    const prompts = rows.slice(0, o.evalPrompts).map((p, i) => ({ ids: p.ids, seed: rowSeed(o.seed + 1, i) }))
+    if (prompts.length === 0) return null
+    const scores = new RunningSums()
+    const kls = new RunningSums()
+    for (const e of await this.#score(await makeRollouts(models.actor.decoder, prompts, this.#generation()))) {
+      scores.add(e.score)
+      kls.add(e.kl)
+    }
+    const result = { score: scores.mean, standardError: scores.standardError, kl: kls.mean }
+    run.log(step, { 'eval/scores': result.score, 'eval/scores_se': result.standardError, 'eval/kl': result.kl })
+    return result
+  }
+
+  /** Once: a clip that most scores hit leaves the actor nothing to learn from. */
+  #warnOfClipping(share: number): void {
+    if (share < 0.5 || this.#warned) return
+    this.#warned = true
+    this.run.progress.note(
+      `ppo: ${Math.round(share * 100)} % of the scores are beyond --reward-clip ${this.options.rewardClip} and look alike to the actor. Try --reward-clip 0, or a reward model trained with --center-rewards-coefficient 0.01.`,
+    )
+  }
+
+  #samples(experience: readonly Experience[]): void {
+    const { tokenizer } = this.models.actor
+    const text = (ids: Int32Array): string | null => tokenizer?.decode(ids, { skipSpecial: true }) ?? null
+    for (const e of experience.slice(0, 2))
+      this.run.sample(this.step, { prompt: text(e.prompt), answer: text(e.answer), reward: e.score, kl: e.kl, finish: e.finish, output_ids: Array.from(e.answer) })
+  }
+}

@@ -1,0 +1,54 @@
+// What PPO reports of an experience and of an update, under the names of verl and TRL.
+import type { Metrics } from '../base/run.js'
+import type { Experience } from '../engine/experience.js'
+import type { ActorStep, CriticStep } from '../engine/ppoUpdate.js'
+import { explainedVariance } from '../rlhf/explainedVariance.js'
+
+export interface ExperienceMetrics {
+  'objective/scores': number
+  'objective/score_clipfrac': number
+  'objective/kl': number
+  'objective/non_score_reward': number
+  'objective/rlhf_reward': number
+  'completions/mean_length': number
+  'completions/clipped_ratio': number
+  'critic/vf_explained_var': number | null
+}
+
+export function describeExperience(experience: readonly Experience[], { klCoef, rewardClip }: { klCoef: number; rewardClip: number }): ExperienceMetrics {
+  const mean = (of: (e: Experience) => number): number => experience.reduce((s, e) => s + of(e), 0) / experience.length
+  const scores = mean((e) => e.score)
+  const kl = mean((e) => e.kl)
+  return {
+    'objective/scores': scores,
+    'objective/score_clipfrac': mean((e) => (rewardClip > 0 && Math.abs(e.score) > rewardClip ? 1 : 0)),
+    'objective/kl': kl,
+    'objective/non_score_reward': -klCoef * kl,
+    'objective/rlhf_reward': scores - klCoef * kl,
+    'completions/mean_length': mean((e) => e.answer.length),
+    'completions/clipped_ratio': mean((e) => (e.finish === 'length' ? 1 : 0)),
+    'critic/vf_explained_var': explainedVariance(
+      experience.flatMap((e) => Array.from(e.values)),
+      experience.flatMap((e) => Array.from(e.returns)),
+    ),
+  }
+}
+
+/** `actor` is null while only the critic warms up. */
+export function describeUpdate(actor: ActorStep | null, critic: CriticStep): Metrics {
+  return {
+    loss: actor?.loss ?? null,
+    'loss/policy_avg': actor?.loss ?? null,
+    'loss/value_avg': critic.loss,
+    'policy/approxkl_avg': actor?.approxKl ?? null,
+    'policy/clipfrac_avg': actor?.clipFraction ?? null,
+    'policy/entropy_avg': actor?.entropy ?? null,
+    'val/ratio': actor?.ratioMean ?? null,
+    'val/ratio_max': actor?.ratioMax ?? null,
+    'val/clipfrac_avg': critic.clipFraction,
+    'actor/grad_norm': actor?.gradNorm ?? null,
+    'critic/grad_norm': critic.gradNorm,
+    'actor/lr': actor?.learningRate ?? null,
+    'critic/lr': critic.learningRate,
+  }
+}

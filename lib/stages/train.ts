@@ -1,0 +1,107 @@
+// `threefold train`: supervised fine-tuning, reward model and PPO in a row.
+import { join } from 'node:path'
+
+import { UsageError, fail } from '../base/errors.js'
+import { ensureWritable, writeJson } from '../base/files.js'
+import type { Given, Resolved } from '../base/options.js'
+import { resolveOptions } from '../base/options.js'
+import type { RunHooks } from '../base/run.js'
+import { planPpo, planReward, planSft } from './dryRun.js'
+import type { PreviewStyle, StagePlan } from './dryRun.js'
+import { ppo } from './ppo.js'
+import type { PpoOptions, PpoResult } from './ppo.js'
+import { readSpec } from '../model/families/registry.js'
+import { readConfig } from '../checkpoint/model.js'
+import { reward } from './reward.js'
+import type { RewardOptions, RewardResult } from './reward.js'
+import { sft } from './sft.js'
+import type { LanguageResult, SftOptions } from './sft.js'
+import { silent } from './shared.js'
+import { pipelineOptions, stepOptions } from './trainOptions.js'
+import type { StepName } from './trainOptions.js'
+
+/** What the steps share, and for each step the options in which it differs from its defaults. */
+export type TrainGiven = Given<typeof pipelineOptions> & { sft?: Partial<SftOptions>; reward?: Partial<RewardOptions>; ppo?: Partial<PpoOptions> }
+
+export interface TrainResult {
+  sft?: LanguageResult
+  reward?: RewardResult
+  ppo?: PpoResult
+  /** Seconds of each step that ran. */
+  seconds: Partial<Record<StepName, number>>
+  outputDir: string
+}
+
+interface Plan {
+  shared: Resolved<typeof pipelineOptions>
+  steps: readonly StepName[]
+  sft: Given<typeof import('./options.js').sftOptions>
+  reward: Given<typeof import('./options.js').rewardOptions>
+  ppo: Given<typeof import('./options.js').ppoOptions>
+}
+
+/** Runs the steps; each folder D/sft, D/reward, D/ppo is a run's folder of its own. */
+export async function train(given: TrainGiven, hooks: RunHooks = silent): Promise<TrainResult> {
+  const plan = settle(given)
+  const { shared, steps } = plan
+  await checkLengths(plan)
+  await ensureWritable(shared.outputDir)
+  await writeJson(join(shared.outputDir, 'config.json'), { stage: 'train', ...shared, ...given })
+  const result: TrainResult = { seconds: {}, outputDir: shared.outputDir }
+  for (const [i, step] of steps.entries()) {
+    hooks.progress.note(`step ${i + 1} of ${steps.length}: ${step}`)
+    const started = performance.now()
+    if (step === 'sft') result.sft = await sft(plan.sft, hooks)
+    else if (step === 'reward') result.reward = await reward(plan.reward, hooks)
+    else result.ppo = await ppo(plan.ppo, hooks)
+    result.seconds[step] = (performance.now() - started) / 1000
+    await writeJson(join(shared.outputDir, 'result.json'), result)
+  }
+  return result
+}
+
+/** What each step would do. A model that an earlier step has yet to make is taken to be like the one it starts from. */
+export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Promise<StagePlan[]> {
+  const plan = settle(given)
+  const { actorModelNameOrPath: base, rewardModelNameOrPath } = plan.shared
+  const rewardBase = rewardModelNameOrPath ?? base
+  const out: StagePlan[] = []
+  for (const step of plan.steps) {
+    if (step === 'sft') out.push(await planSft(plan.sft, style))
+    else if (step === 'reward') out.push(await planReward({ ...plan.reward, modelNameOrPath: rewardBase }, style))
+    else out.push(await planPpo({ ...plan.ppo, actorModelNameOrPath: base, criticModelNameOrPath: rewardBase }, style))
+  }
+  return out
+}
+
+/** Every option checked before the first step starts. */
+function settle({ sft: sftGiven = {}, reward: rewardGiven = {}, ppo: ppoGiven = {}, ...rest }: TrainGiven): Plan {
+  const shared = resolveOptions('train', pipelineOptions, rest)
+  for (const [step, own] of Object.entries({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven })) resolveOptions(`train ${step}`, stepOptions[step as StepName], own)
+  const { dataPath, dataSplit, evalDataPath, evalFraction, maxSeqLen, device, dtype, threads, seed, outputDir } = shared
+  const common = { dataPath, dataSplit, evalDataPath, evalFraction, device, dtype, threads, seed }
+  const at = (...parts: string[]): string => join(outputDir, ...parts)
+  return {
+    shared,
+    steps: chosenSteps(shared.step),
+    sft: { ...common, maxSeqLen, ...sftGiven, modelNameOrPath: shared.actorModelNameOrPath, outputDir: at('sft') },
+    reward: { ...common, maxSeqLen, ...rewardGiven, modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
+    ppo: { ...common, ...ppoGiven, actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
+  }
+}
+
+function chosenSteps(step: readonly string[]): StepName[] {
+  const names: StepName[] = ['sft', 'reward', 'ppo']
+  const wrong = step.find((s) => !['1', '2', '3'].includes(s))
+  if (wrong !== undefined) throw new UsageError('--step', '1, 2 or 3', wrong, '--step 1 2 3')
+  return step.length === 0 ? names : names.filter((_, i) => step.includes(String(i + 1)))
+}
+
+/** Rollouts that are longer than the model's positions would otherwise be found only after two steps of training. */
+async function checkLengths({ shared, steps, ppo: given }: Plan): Promise<void> {
+  const folder = shared.actorModelNameOrPath
+  const { spec } = readSpec(await readConfig(folder), join(folder, 'config.json'))
+  const [prompt, answer] = [given.maxPromptSeqLen ?? 256, given.maxAnswerSeqLen ?? 256]
+  if (steps.includes('ppo') && prompt + answer > spec.maxPositions)
+    fail('train', `prompts and answers of at most ${spec.maxPositions} tokens together, as the model's positions allow`, `${prompt} + ${answer}`, 'a smaller --ppo-max-prompt-seq-len or --ppo-max-answer-seq-len')
+}
