@@ -6,12 +6,13 @@ import { ensureWritable, writeJson } from '../base/files.js'
 import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
+import { readConfig } from '../checkpoint/model.js'
+import { readSpec } from '../model/families/registry.js'
 import { planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
+import type { ppoOptions, rewardOptions, sftOptions } from './options.js'
 import { ppo } from './ppo.js'
 import type { PpoOptions, PpoResult } from './ppo.js'
-import { readSpec } from '../model/families/registry.js'
-import { readConfig } from '../checkpoint/model.js'
 import { reward } from './reward.js'
 import type { RewardOptions, RewardResult } from './reward.js'
 import { sft } from './sft.js'
@@ -35,9 +36,9 @@ export interface TrainResult {
 interface Plan {
   shared: Resolved<typeof pipelineOptions>
   steps: readonly StepName[]
-  sft: Given<typeof import('./options.js').sftOptions>
-  reward: Given<typeof import('./options.js').rewardOptions>
-  ppo: Given<typeof import('./options.js').ppoOptions>
+  sft: Given<typeof sftOptions>
+  reward: Given<typeof rewardOptions>
+  ppo: Given<typeof ppoOptions>
 }
 
 /** Runs the steps; each folder D/sft, D/reward, D/ppo is a run's folder of its own. */
@@ -75,19 +76,24 @@ export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Pr
 }
 
 /** Every option checked before the first step starts. */
-function settle({ sft: sftGiven = {}, reward: rewardGiven = {}, ppo: ppoGiven = {}, ...rest }: TrainGiven): Plan {
+function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...rest }: TrainGiven): Plan {
   const shared = resolveOptions('train', pipelineOptions, rest)
-  for (const [step, own] of Object.entries({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven })) resolveOptions(`train ${step}`, stepOptions[step as StepName], own)
   const { dataPath, dataSplit, evalDataPath, evalFraction, maxSeqLen, device, dtype, threads, seed, outputDir } = shared
   const common = { dataPath, dataSplit, evalDataPath, evalFraction, device, dtype, threads, seed }
   const at = (...parts: string[]): string => join(outputDir, ...parts)
   return {
     shared,
     steps: chosenSteps(shared.step),
-    sft: { ...common, maxSeqLen, ...sftGiven, modelNameOrPath: shared.actorModelNameOrPath, outputDir: at('sft') },
-    reward: { ...common, maxSeqLen, ...rewardGiven, modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
-    ppo: { ...common, ...ppoGiven, actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
+    sft: { ...common, maxSeqLen, ...own('sft', sftGiven), modelNameOrPath: shared.actorModelNameOrPath, outputDir: at('sft') },
+    reward: { ...common, maxSeqLen, ...own('reward', rewardGiven), modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
+    ppo: { ...common, ...own('ppo', ppoGiven), actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
   }
+}
+
+/** The given options of one step, checked and typed; its defaults stay with the step. */
+function own<O extends object>(step: StepName, given: O = {} as O): O {
+  const resolved: Record<string, unknown> = resolveOptions(`train ${step}`, stepOptions[step], given as Record<string, unknown>)
+  return Object.fromEntries(Object.keys(given).map((key) => [key, resolved[key]])) as O
 }
 
 function chosenSteps(step: readonly string[]): StepName[] {

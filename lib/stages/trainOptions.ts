@@ -19,7 +19,7 @@ export const pipelineOptions = {
   ...machineOptions,
   outputDir: option.requiredText('folder of the run: sft, reward and ppo are made in it'),
   ...laterOptions,
-  ...(laterOf(ppoOptions) as Pick<typeof ppoOptions, never>),
+  ...(laterOf(ppoOptions) as Record<never, never>),
   rewardZeroStage: option.later(0, SHARDING, [0, '']),
   deploymentType: option.later('single_gpu', 'the launcher', ['single_gpu', 'single_node']),
 }
