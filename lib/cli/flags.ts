@@ -24,7 +24,7 @@ const isSwitch = (o: Option<unknown>): boolean => o.kind === 'flag' || (o.kind =
 
 function placeholder(o: Option<unknown>): string {
   if (isSwitch(o)) return '[true|false]'
-  if (o.kind === 'choice') return `<${o.choices!.join('|')}>`
+  if (o.kind === 'choice') return o.choices!.length <= 3 ? `<${o.choices!.join('|')}>` : '<name>'
   if (o.kind === 'texts') return '<text...>'
   if (o.kind === 'later') return typeof o.default === 'number' ? '<number>' : '<text>'
   return `<${o.kind}>`
@@ -34,12 +34,18 @@ function placeholder(o: Option<unknown>): string {
 function facts(o: Option<unknown>): string {
   const range = o.min !== undefined && o.max !== undefined ? `${o.min} to ${o.max}` : o.min !== undefined ? `${o.min} or more` : o.max !== undefined ? `at most ${o.max}` : ''
   const fallback = !('default' in o) ? 'required' : o.default === null || (Array.isArray(o.default) && o.default.length === 0) ? 'default: none' : `default: ${String(o.default)}`
-  return [o.unit ?? '', range, fallback].filter(Boolean).join(', ')
+  const names = o.kind === 'choice' && o.choices!.length > 3 ? `one of ${o.choices!.join(', ')}` : ''
+  return [names, o.unit ?? '', range, fallback].filter(Boolean).join(', ')
+}
+
+function laterHelp({ noops, comesWith = '' }: Option<unknown>): string {
+  const nothing = /^nothing: (.*)/.exec(comesWith)?.[1]
+  return nothing ? `no effect: ${nothing}` : `${noops!.map(String).join(' or ')}; comes with ${comesWith}`
 }
 
 /** One table entry as a flag of commander. */
 export function toFlag(make: typeof Flag, key: string, o: Option<unknown>): Flag {
-  const help = o.kind === 'later' ? o.help : `${o.help} (${facts(o)})`
+  const help = o.kind === 'later' ? laterHelp(o) : `${o.help} (${facts(o)})`
   const flag = new make(`${flagName(key)} ${placeholder(o)}`, help)
   return o.kind === 'later' ? flag.helpGroup("Accepted from DeepSpeed-Chat's command lines where they change nothing:") : flag
 }
@@ -56,7 +62,7 @@ export function normalize(argv: readonly string[], spec: CommandSpec): string[] 
   return argv.map((word) => {
     if (!word.startsWith('--')) return word
     const [name, rest] = [word.split('=', 1)[0]!, word.slice(word.split('=', 1)[0]!.length)]
-    const kebab = name.toLowerCase().replaceAll('_', '-')
+    const kebab = name.replaceAll('_', '-')
     const found = aliases.get(kebab) ?? kebab
     return known.has(found) ? found + rest : word
   })

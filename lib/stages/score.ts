@@ -136,8 +136,8 @@ async function rowsOf(input: string): Promise<readonly RawRow[]> {
   return rows
 }
 
-function openModel(options: { modelNameOrPath: string; device: string; dtype: string; threads: number }): Promise<Model> {
-  return Model.load(options.modelNameOrPath, { device: options.device, dtype: options.dtype as DType, threads: options.threads })
+function openModel(options: { model: string; device: string; dtype: string; threads: number }): Promise<Model> {
+  return Model.load(options.model, { device: options.device, dtype: options.dtype as DType, threads: options.threads })
 }
 
 const signalOf = ({ signal }: RunHooks): { signal?: AbortSignal } => (signal ? { signal } : {})

@@ -2,7 +2,7 @@
 import { option } from '../base/options.js'
 import { machineOptions } from './options.js'
 
-const modelOption = { modelNameOrPath: option.requiredText('model folder in the Hugging Face layout') }
+const modelOption = { model: option.requiredText('model folder in the Hugging Face layout') }
 const { seed: _seed, ...computeOptions } = machineOptions
 const seedOption = { seed: option.integer(1234, 'every draw follows from it and the row', { min: 0 }) }
 

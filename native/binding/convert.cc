@@ -1,5 +1,7 @@
 #include "binding/convert.h"
 
+#include <algorithm>
+
 #include "binding/tensor_handle.h"
 
 namespace threefold::binding {
@@ -23,13 +25,16 @@ Shape shape_of(const Napi::Value& v, const char* where) {
   if (!v.IsArray()) fail(where, "a shape as an array of numbers", "something else", "[rows, columns]");
   Shape shape;
   auto list = v.As<Napi::Array>();
+  double elements = 1;
   for (uint32_t i = 0; i < list.Length(); ++i) {
     Napi::Value d = list[i];
     double n = d.IsNumber() ? d.As<Napi::Number>().DoubleValue() : -1;
-    if (!(n >= 0) || n != double(int64_t(n)))
+    if (!(n >= 0 && n < 0x1p53) || n != double(int64_t(n)))
       fail(where, "dimensions that are whole numbers of 0 or more", d.ToString().Utf8Value(), "checking the shape");
     shape.push(int64_t(n));
+    elements *= std::max(n, 1.0);  // each dimension counts beside a 0 too: kernels multiply some of them
   }
+  if (elements >= 0x1p53) fail(where, "a shape of less than 2^53 elements", shape.text(), "checking the shape");
   return shape;
 }
 

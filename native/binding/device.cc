@@ -3,6 +3,7 @@
 #include <optional>
 #include <thread>
 
+#include "binding/addon.h"
 #include "binding/ops.h"
 #include "binding/tensor_handle.h"
 #include "kernels/cpu/cpu.h"
@@ -63,7 +64,8 @@ void Device::close() {
 }
 
 Device& Device::from(const Napi::Value& v, const char* where) {
-  if (!v.IsObject()) fail(where, "a device", "something else", "the device made with createDevice");
+  if (!v.IsObject() || !v.As<Napi::Object>().InstanceOf(addon_data(v.Env()).device_class.Value()))
+    fail(where, "a device", "something else", "the device made with createDevice");
   Device* d = Napi::ObjectWrap<Device>::Unwrap(v.As<Napi::Object>());
   d->core(where);
   return *d;

@@ -4,6 +4,12 @@
 #include "binding/device.h"
 
 namespace threefold::binding {
+namespace {
+
+// V8 ends the process where an array is longer than it can make.
+constexpr size_t kMostRead = size_t(16) << 30;
+
+}  // namespace
 
 Napi::Function TensorHandle::define(Napi::Env env) {
   return DefineClass(env, "Tensor",
@@ -51,8 +57,10 @@ Napi::Value TensorHandle::disposed(const Napi::CallbackInfo& info) {
 Napi::Value TensorHandle::view(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&] {
     const Tensor& t = get("tensor.view");
-    if (!info[0].IsNumber()) fail("tensor.view", "an offset in elements", "something else", "view(offset, shape)");
-    return make(info.Env(), device_.Value(), t.view(info[0].As<Napi::Number>().Int64Value(), shape_of(info[1], "tensor.view")));
+    double offset = info[0].IsNumber() ? info[0].As<Napi::Number>().DoubleValue() : -1;
+    if (!(offset >= 0 && offset < 0x1p53) || offset != double(int64_t(offset)))
+      fail("tensor.view", "an offset in elements, a whole number of 0 or more", info[0].ToString().Utf8Value(), "view(offset, shape)");
+    return make(info.Env(), device_.Value(), t.view(int64_t(offset), shape_of(info[1], "tensor.view")));
   });
 }
 
@@ -85,6 +93,8 @@ Napi::Value TensorHandle::read(const Napi::CallbackInfo& info) {
     Napi::Env env = info.Env();
     Tensor t = get("tensor.read");
     size_t bytes = t.numel() * size_of(t.dtype());
+    if (bytes > kMostRead)
+      fail("tensor.read", "a tensor of at most " + std::to_string(kMostRead >> 30) + " GiB", t.shape().text(), "reading it in views");
     Napi::ArrayBuffer buffer = Napi::ArrayBuffer::New(env, bytes);
     void* data = buffer.Data();
     auto kept = std::make_shared<Napi::Reference<Napi::ArrayBuffer>>(Napi::Persistent(buffer));

@@ -2,6 +2,7 @@
 // when a token is drawn and the one computed later from the hidden state are bit-equal (contract 1).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 

@@ -199,6 +199,25 @@ TEST(logprob_survives_large_logits) {
   });
 }
 
+// The largest logit far above a whole later tile, and far below a later one.
+TEST(logprob_survives_a_wide_spread_over_tiles) {
+  for_each_isa([](DType d) {
+    Sizes c{1, 1, 2100, 1, 1};
+    Inputs in(c);
+    in.hidden = {1};
+    in.targets = {3};
+    for (double top : {512.0, -512.0}) {
+      std::fill(in.weight.begin(), in.weight.end(), -top);
+      in.weight[3] = top;
+      auto got = forward(machine(1).ex, Stored(d, c, in), 1);
+      double lse = top > 0 ? top : -top + std::log(2099.0);
+      check_close("logprobs", got[0], {top - lse}, 1e-6, 1e-30);
+      check_close("lse", got[1], {lse}, 1e-6, 0);
+      check_close("entropy", got[2], {lse - std::abs(top)}, 1e-6, 1e-30);
+    }
+  });
+}
+
 TEST(logprob_of_no_rows_only_clears_dhidden) {
   Sizes c{3, 4, 5, 0, 1};
   Inputs in(c);

@@ -189,6 +189,16 @@ TEST(sample_greedy_takes_the_lowest_of_the_highest) {
   });
 }
 
+TEST(sample_does_not_mind_an_offset_of_all_logits) {
+  for_each_isa([](DType) {
+    Row row = row_of(9, 1025), high = row;
+    for (double& x : high.logits) x += 512;
+    Drawn low = draw(machine(1).ex, over_positions(row, 50)), got = draw(machine(1).ex, over_positions(high, 50));
+    CHECK(got.tokens == low.tokens);
+    for (int i = 0; i < 50; ++i) CHECK_NEAR(got.logprobs[i], low.logprobs[i], 1e-5);
+  });
+}
+
 TEST(sample_depends_on_seed_and_position_alone) {
   for_each_isa([](DType) {
     std::vector<Row> rows;
