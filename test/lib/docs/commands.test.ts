@@ -4,28 +4,9 @@ import { existsSync, readFileSync, readdirSync } from 'node:fs'
 import test from 'ava'
 
 import { flagName } from '../../../lib/base/options.js'
-import type { OptionTable } from '../../../lib/base/options.js'
-import { demoOptions } from '../../../lib/demo/options.js'
-import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from '../../../lib/stages/options.js'
-import { trainFlags } from '../../../lib/stages/trainOptions.js'
-import { chatOptions, generateOptions, initOptions, scoreOptions } from '../../../lib/stages/useOptions.js'
+import { commands } from '../../../lib/cli/commands.js'
+import { flagsOf, normalize } from '../../../lib/cli/flags.js'
 import { fenced } from './markdown.js'
-
-const tables: Record<string, OptionTable> = {
-  demo: demoOptions,
-  train: trainFlags,
-  pretrain: pretrainOptions,
-  sft: sftOptions,
-  reward: rewardOptions,
-  ppo: ppoOptions,
-  generate: generateOptions,
-  score: scoreOptions,
-  chat: chatOptions,
-  init: initOptions,
-  doctor: {},
-}
-/** Flags of the command line itself. */
-const everywhere = ['--help', '--json', '--quiet', '--dry-run']
 
 const commandsOf = (page: string): string[] =>
   ['sh', 'bash']
@@ -36,15 +17,18 @@ const commandsOf = (page: string): string[] =>
 
 function complaints(line: string): string[] {
   const [, , command, ...words] = line.split(/\s+(?=(?:[^"]*"[^"]*")*[^"]*$)/)
-  const table = tables[command ?? '']
-  if (!table) return [`no command ${command}`]
-  const given = words.filter((w) => w.startsWith('--')).map((w) => w.replace(/_/g, '-'))
+  const spec = commands.find((c) => c.name === command)
+  if (!spec) return [`no command ${command}`]
+  const table = flagsOf(spec)
+  const given = normalize(words, spec)
+    .filter((w) => w.startsWith('--'))
+    .map((w) => w.split('=')[0]!)
   const known = Object.keys(table).map(flagName)
   const required = Object.entries(table)
     .filter(([, o]) => !('default' in o))
     .map(([key]) => flagName(key))
   return [
-    ...given.filter((flag) => !known.includes(flag) && !everywhere.includes(flag)).map((flag) => `${command} has no ${flag}`),
+    ...given.filter((flag) => !known.includes(flag) && flag !== '--help').map((flag) => `${command} has no ${flag}`),
     ...required.filter((flag) => !given.includes(flag) && !given.includes('--help')).map((flag) => `${command} needs ${flag}`),
   ]
 }
