@@ -131,12 +131,11 @@ export class Decoder {
     const unit = this.layers[i]!
     const rotaryTable = this.#rotary
     const call = { params: unit.params, x, batch, rotaryTable }
+    using scope = new Scope()
+    if (tape) tape.save(x)
+    else scope.own(x)
     const { out, saved } = this.plan.forward(this.device, { ...call, keys: cache?.keys[i], values: cache?.values[i], save: tape !== null })
-    if (!tape) {
-      x.dispose()
-      return out
-    }
-    tape.save(x)
+    if (!tape) return out
     tape.save(saved!)
     tape.record((dout) => {
       const dx = this.plan.backward(this.device, { ...call, grads: unit.grads, saved: saved!, dout })
@@ -151,14 +150,16 @@ export class Decoder {
     const { device, head, spec } = this
     if (!spec.finalNorm) return x
     using scope = new Scope()
+    if (tape) tape.save(x)
+    else scope.own(x)
     const weight = scope.own(head.view('norm.weight'))
     const bias = head.has('norm.bias') ? scope.own(head.view('norm.bias')) : null
     const { out, mean, rstd } = native().norm(device, { kind: spec.norm, eps: spec.normEps, x, weight, bias })
-    if (!tape) {
-      for (const t of [x, mean, rstd]) t.dispose()
-      return out
+    for (const t of [mean, rstd]) {
+      if (tape) tape.save(t)
+      else scope.own(t)
     }
-    for (const t of [x, mean, rstd]) tape.save(t)
+    if (!tape) return out
     tape.record((dout) => {
       using inner = new Scope()
       const own = <T extends Tensor | null>(t: T): T => t && (inner.own(t) as T)

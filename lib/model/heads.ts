@@ -41,11 +41,12 @@ export class Logprobs {
 
   /** log-softmax(hidden W^T / temperature) at the targets, before any cut; owns `hidden`. */
   static forward(model: Decoder, hidden: Tensor, where: Targets, { temperature = 1, entropy = false } = {}): Logprobs {
-    const weight = projection(model)
+    using scope = new Scope()
+    scope.own(hidden)
+    const weight = scope.own(projection(model))
     const invTemperature = Math.fround(1 / temperature)
     const out = native().logprobs(model.device, { hidden, weight, ...where, invTemperature, entropy })
-    weight.dispose()
-    return new Logprobs(model, hidden, where, invTemperature, out.logprobs, out.lse, out.entropy)
+    return new Logprobs(model, scope.keep(hidden), where, invTemperature, out.logprobs, out.lse, out.entropy)
   }
 
   /** Backward from d loss / d logprobs[R] (and d entropy) through head and decoder; ends the tape. */
@@ -90,11 +91,11 @@ export class Values {
 
   /** hidden[rows] . w; owns `hidden`. */
   static forward(model: Decoder, hidden: Tensor, rows: Int32Array): Values {
+    using scope = new Scope()
+    scope.own(hidden)
     if (model.headKind !== 'scalar') fail('model', 'a model with a scalar head', 'one with a language-model head', 'the reward model or critic')
-    const weight = Values.#weight(model)
-    const values = native().values(model.device, { hidden, weight, rows })
-    weight.dispose()
-    return new Values(model, hidden, rows, values)
+    const values = native().values(model.device, { hidden, weight: scope.own(Values.#weight(model)), rows })
+    return new Values(model, scope.keep(hidden), rows, values)
   }
 
   static #weight(model: Decoder): Tensor {

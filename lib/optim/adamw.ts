@@ -91,8 +91,9 @@ export class AdamW {
         for (const view of views) view.dispose()
       }
     }
-    const [norm, , finite] = (await control.read()) as Float32Array
+    const read = control.read()
     control.dispose()
+    const [norm, , finite] = (await read) as Float32Array
     const applied = finite === 1
     if (applied) this.#step++
     return { gradNorm: norm!, applied }

@@ -4,6 +4,7 @@ import { fail } from '../base/errors.js'
 import type { Decoder } from '../model/decoder.js'
 import { native } from '../binding/native.js'
 import type { Tensor } from '../tensor/device.js'
+import { Scope } from '../tensor/scope.js'
 import { KvCache } from './kvCache.js'
 import type { Draw, SamplingOptions } from './sampling.js'
 import { checkSampling, sampleTokens } from './sampling.js'
@@ -157,12 +158,11 @@ async function decode(decoder: Decoder, cache: KvCache, slots: readonly Slot[], 
 
 /** Draws one token per slot from hidden [B, H], which it frees. */
 async function draw(decoder: Decoder, hidden: Tensor, slots: readonly Slot[], options: GenerateOptions): Promise<void> {
+  using scope = new Scope()
+  scope.own(hidden)
   const draws: Draw[] = slots.map((s) => ({ seed: s.seed, position: s.prompt.length + s.ids.length }))
   const out = sampleTokens(decoder, hidden, draws, options)
-  hidden.dispose()
-  const [tokens, logprobs] = await Promise.all([out.tokens.read(), out.logprobs.read()])
-  out.tokens.dispose()
-  out.logprobs.dispose()
+  const [tokens, logprobs] = await Promise.all([scope.own(out.tokens).read(), scope.own(out.logprobs).read()])
   for (const [i, s] of slots.entries()) {
     s.ids.push(tokens[i]!)
     s.logprobs.push(logprobs[i]!)

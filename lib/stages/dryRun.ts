@@ -1,4 +1,5 @@
 // `--dry-run`: what a stage would do, without weights in memory and without a file written.
+import { fail } from '../base/errors.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import { readConfig } from '../checkpoint/model.js'
@@ -132,11 +133,21 @@ export async function planReward(given: Given<typeof rewardOptions>, { color = f
   return plan({ stage: 'reward', options: o, step: 2, source, read, show: previewPair, need, color })
 }
 
+/** Prompt and answer must fit the positions of every model that sees them. */
+export function checkRoom(specs: readonly DecoderSpec[], prompt: number, answer: number, flags: string): void {
+  const room = Math.min(...specs.map((s) => s.maxPositions))
+  if (prompt + answer > room)
+    fail('ppo', `prompts and answers of at most ${room} tokens together, as the models' positions allow`, `${prompt} + ${answer}`, `a smaller ${flags}`)
+}
+
 export async function planPpo(given: Given<typeof ppoOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('ppo', ppoOptions, given)
   const source = await open(o.actorModelNameOrPath, Infinity)
   const { spec, tokenizer } = source
   const critic = (await open(o.criticModelNameOrPath, Infinity)).spec
+  checkRoom([spec, critic], o.maxPromptSeqLen, o.maxAnswerSeqLen, '--max-prompt-seq-len or --max-answer-seq-len')
+  if (spec.vocab !== critic.vocab)
+    fail('ppo', `a reward model with the actor's vocabulary (${spec.vocab})`, `${critic.vocab} in ${o.criticModelNameOrPath}`, 'a reward model trained with the same tokenizer')
   const read = (raw: readonly RawRow[]): Promise<Rows<PromptRow>> => promptRows(raw, { tokenizer, vocabSize: spec.vocab, maxPromptLen: o.maxPromptSeqLen })
   const need = (rows: PromptRow[]) => {
     const lengths = rows.map((r) => Math.min(r.ids.length + o.maxAnswerSeqLen, spec.maxPositions))

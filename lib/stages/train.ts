@@ -1,14 +1,14 @@
 // `threefold train`: supervised fine-tuning, reward model and PPO in a row.
 import { join } from 'node:path'
 
-import { UsageError, fail } from '../base/errors.js'
+import { UsageError } from '../base/errors.js'
 import { ensureWritable, writeJson } from '../base/files.js'
 import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { readConfig } from '../checkpoint/model.js'
 import { readSpec } from '../model/families/registry.js'
-import { planPpo, planReward, planSft } from './dryRun.js'
+import { checkRoom, planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
 import type { ppoOptions, rewardOptions, sftOptions } from './options.js'
 import { ppo } from './ppo.js'
@@ -64,6 +64,7 @@ export async function train(given: TrainGiven, hooks: RunHooks = silent): Promis
 /** What each step would do. A model that an earlier step has yet to make is taken to be like the one it starts from. */
 export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Promise<StagePlan[]> {
   const plan = settle(given)
+  await checkLengths(plan)
   const { actorModelNameOrPath: base, rewardModelNameOrPath } = plan.shared
   const rewardBase = rewardModelNameOrPath ?? base
   const out: StagePlan[] = []
@@ -107,7 +108,5 @@ function chosenSteps(step: readonly string[]): StepName[] {
 async function checkLengths({ shared, steps, ppo: given }: Plan): Promise<void> {
   const folder = shared.actorModelNameOrPath
   const { spec } = readSpec(await readConfig(folder), join(folder, 'config.json'))
-  const [prompt, answer] = [given.maxPromptSeqLen ?? 256, given.maxAnswerSeqLen ?? 256]
-  if (steps.includes('ppo') && prompt + answer > spec.maxPositions)
-    fail('train', `prompts and answers of at most ${spec.maxPositions} tokens together, as the model's positions allow`, `${prompt} + ${answer}`, 'a smaller --ppo-max-prompt-seq-len or --ppo-max-answer-seq-len')
+  if (steps.includes('ppo')) checkRoom([spec], given.maxPromptSeqLen ?? 256, given.maxAnswerSeqLen ?? 256, '--ppo-max-prompt-seq-len or --ppo-max-answer-seq-len')
 }

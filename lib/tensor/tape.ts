@@ -24,14 +24,17 @@ export class Tape implements Disposable {
   /** Runs the steps in reverse from `dout`, which is consumed; the tape is then empty. */
   backward(dout: Tensor): void {
     let gradient: Tensor | null = dout
-    for (const step of this.#steps.reverse()) {
-      if (!gradient) break
-      const below: Tensor | null = step(gradient)
-      gradient.dispose()
-      gradient = below
+    try {
+      for (const step of this.#steps.reverse()) {
+        if (!gradient) break
+        const below: Tensor | null = step(gradient)
+        gradient.dispose()
+        gradient = below
+      }
+    } finally {
+      gradient?.dispose()
+      this.dispose()
     }
-    gradient?.dispose()
-    this.dispose()
   }
 
   dispose(): void {

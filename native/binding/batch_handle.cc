@@ -69,12 +69,16 @@ BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Batc
       lengths = device.upload(std::move(l), {tokens});
       block_table = device.upload(std::move(table), {tokens, blocks});
     }
+    this->device = Napi::Persistent(info[0].As<Napi::Object>());
     live = true;
   });
 }
 
 void BatchHandle::dispose(const Napi::CallbackInfo&) {
+  if (!live) return;
+  Device::Unwrap(device.Value())->release({std::move(starts), std::move(positions), std::move(slots), std::move(block_table), std::move(lengths)});
   starts = positions = slots = block_table = lengths = Tensor{};
+  device.Reset();
   live = false;
 }
 

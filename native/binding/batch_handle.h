@@ -17,6 +17,7 @@ class BatchHandle : public Napi::ObjectWrap<BatchHandle> {
   int32_t max_position = -1, max_slot = -1, max_page = -1;
   int64_t max_length = 0, blocks = 0;
   bool live = false;
+  Napi::ObjectReference device;
 
  private:
   void dispose(const Napi::CallbackInfo& info);

@@ -103,6 +103,10 @@ void Device::enqueue(const char* op, std::function<void(const Kernels&, Exec&)> 
   c->stream.enqueue(op, [c, fn = std::move(fn)] { fn(c->kernels, c->exec); });
 }
 
+void Device::release(std::vector<Tensor> tensors) {
+  if (core_) core_->stream.enqueue_always([tensors = std::move(tensors)] {});
+}
+
 Napi::Value Device::promise(Napi::Env env, std::function<void()> work, std::function<Napi::Value(Napi::Env)> result) {
   DeviceCore& c = core("wait");
   auto deferred = Napi::Promise::Deferred::New(env);

@@ -36,6 +36,8 @@ class Device : public Napi::ObjectWrap<Device> {
   Napi::Value wrap(Tensor t);
   // Enqueues fn(kernels, exec).
   void enqueue(const char* op, std::function<void(const Kernels&, Exec&)> fn);
+  // Lets go of tensors in stream order: what is in use at an op does not depend on how far JavaScript is ahead.
+  void release(std::vector<Tensor> tensors);
   // A promise settled on the JavaScript thread after everything enqueued before; `work` runs on the stream's thread.
   Napi::Value promise(Napi::Env env, std::function<void()> work, std::function<Napi::Value(Napi::Env)> result);
 

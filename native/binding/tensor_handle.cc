@@ -112,6 +112,8 @@ Napi::Value TensorHandle::read(const Napi::CallbackInfo& info) {
 }
 
 void TensorHandle::dispose(const Napi::CallbackInfo&) {
+  if (!tensor_.defined()) return;
+  Device::Unwrap(device_.Value())->release({std::move(tensor_)});
   tensor_ = Tensor{};
   device_.Reset();
 }
