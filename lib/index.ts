@@ -1,4 +1,4 @@
-// What `import ... from 'threefold'` gives: the stages, a model in use, the errors.
+// The package's public face: the stages, a model in use, the errors.
 export { Interrupted, ThreefoldError, UsageError } from './base/errors.js'
 export { Progress } from './base/progress.js'
 export type { RunHooks } from './base/run.js'

@@ -9,6 +9,9 @@ import { fail } from '../base/errors.js'
 /** The package's folder: two up from lib/binding and from dist/binding alike. */
 export const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
 
+/** The binary's place under the package's folder. */
+export const addonPath = (root = packageRoot): string => join(root, 'build', 'Release', 'threefold.node')
+
 /** The Node-API version the addon is built for; every Node of package.json's `engines` has it. */
 const NODE_API = 8
 
@@ -29,7 +32,7 @@ function cureFor(message: string): string {
  * Throws a ThreefoldError that names the reason: no binary, libraries of this system too old, another system's file, Node too old.
  */
 export function loadAddon(root = packageRoot, nodeApi = Number(process.versions.napi)): unknown {
-  const path = join(root, 'build', 'Release', 'threefold.node')
+  const path = addonPath(root)
   if (nodeApi < NODE_API) fail('native addon', `Node 20.19 or newer (Node-API ${NODE_API})`, `Node ${process.versions.node} (Node-API ${nodeApi})`, 'a newer Node')
   if (!existsSync(path))
     fail('native addon', `a built addon at ${path}`, 'no such file', `${BUILD} to build it (npm 12, and --ignore-scripts, skip the install scripts of dependencies)`)

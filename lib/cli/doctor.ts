@@ -5,7 +5,7 @@ import { join } from 'node:path'
 
 import { asThreefoldError } from '../base/errors.js'
 import { option, resolveOptions } from '../base/options.js'
-import { packageRoot } from '../binding/load.js'
+import { addonPath, packageRoot } from '../binding/load.js'
 import type { Native } from '../binding/native.js'
 import type { CommandSpec } from './command.js'
 import { bytes, table } from './table.js'
@@ -67,11 +67,11 @@ export const doctor: CommandSpec = {
 }
 
 function describeAddon(): AddonReport {
-  const path = join(packageRoot, 'build', 'Release', 'threefold.node')
+  const path = addonPath()
   const report: AddonReport = { path, built: null, compiler: null, error: null }
   try {
     report.built = statSync(path).mtime.toISOString()
-    const stamp = JSON.parse(readFileSync(join(packageRoot, 'build', 'Release', 'threefold.json'), 'utf8')) as { compiler?: string }
+    const stamp = JSON.parse(readFileSync(path.replace(/\.node$/, '.json'), 'utf8')) as { compiler?: string }
     report.compiler = stamp.compiler ?? null
   } catch {
     // without the file, loading it says so

@@ -10,7 +10,8 @@ import { readConfig } from '../checkpoint/model.js'
 import { readSpec } from '../model/families/registry.js'
 import { checkRoom, planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
-import type { ppoOptions, rewardOptions, sftOptions } from './options.js'
+import { ppoOptions } from './options.js'
+import type { rewardOptions, sftOptions } from './options.js'
 import { ppo } from './ppo.js'
 import type { PpoOptions, PpoResult } from './ppo.js'
 import { reward } from './reward.js'
@@ -18,7 +19,7 @@ import type { RewardOptions, RewardResult } from './reward.js'
 import { sft } from './sft.js'
 import type { LanguageResult, SftOptions } from './sft.js'
 import { silent } from './shared.js'
-import { pipelineOptions, stepOptions } from './trainOptions.js'
+import { pipelineOptions, prefixedKey, stepOptions } from './trainOptions.js'
 import type { StepName } from './trainOptions.js'
 
 /** What the steps share, and for each step the options in which it differs from its defaults. */
@@ -93,8 +94,14 @@ function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...rest }: 
 
 /** The given options of one step, checked and typed; its defaults stay with the step. */
 function own<O extends object>(step: StepName, given: O = {} as O): O {
-  const resolved: Record<string, unknown> = resolveOptions(`train ${step}`, stepOptions[step], given as Record<string, unknown>)
-  return Object.fromEntries(Object.keys(given).map((key) => [key, resolved[key]])) as O
+  const known = stepOptions[step]
+  const unknown = Object.keys(given).find((key) => !(key in known))
+  if (unknown) throw new UsageError('train', `options of the step ${step} that are not shared by all`, unknown, `one of ${Object.keys(known).join(', ')}`)
+  // checked under the name that the command line gives them, so that an error says --ppo-gamma
+  const name = (key: string): string => prefixedKey(step, key)
+  const table = Object.fromEntries(Object.keys(given).map((key) => [name(key), known[key]!]))
+  const values = resolveOptions('train', table, Object.fromEntries(Object.entries(given).map(([key, value]) => [name(key), value as unknown])))
+  return Object.fromEntries(Object.keys(given).map((key) => [key, values[name(key)]])) as O
 }
 
 function chosenSteps(step: readonly string[]): StepName[] {
@@ -108,5 +115,5 @@ function chosenSteps(step: readonly string[]): StepName[] {
 async function checkLengths({ shared, steps, ppo: given }: Plan): Promise<void> {
   const folder = shared.actorModelNameOrPath
   const { spec } = readSpec(await readConfig(folder), join(folder, 'config.json'))
-  if (steps.includes('ppo')) checkRoom([spec], given.maxPromptSeqLen ?? 256, given.maxAnswerSeqLen ?? 256, '--ppo-max-prompt-seq-len or --ppo-max-answer-seq-len')
+  if (steps.includes('ppo')) checkRoom([spec], given.maxPromptSeqLen ?? ppoOptions.maxPromptSeqLen.default, given.maxAnswerSeqLen ?? ppoOptions.maxAnswerSeqLen.default, '--ppo-max-prompt-seq-len or --ppo-max-answer-seq-len')
 }
