@@ -30,6 +30,9 @@ export interface LoadOptions {
 
 /** A decoder with its tokenizer and the config it came with. */
 export class LoadedModel {
+  /** The folder had no value weight (a language model, used as scalar): it was made up. */
+  valueHeadIsFresh = false
+
   private constructor(
     readonly decoder: Decoder,
     readonly family: Family,
@@ -49,6 +52,7 @@ export class LoadedModel {
     try {
       const { freshValueHead } = await loadWeights(model.decoder, model.family, folder)
       if (freshValueHead) initializeValueHead(model.decoder, options.seed ?? 0, writeFloats)
+      model.valueHeadIsFresh = freshValueHead
     } catch (error) {
       model.dispose()
       throw error

@@ -21,7 +21,7 @@ export class PpoModels implements Disposable {
     readonly reward: LoadedModel,
   ) {}
 
-  /** Errors: vocabularies that differ, sequences longer than a model's positions. */
+  /** Errors: a reward model that is none, vocabularies that differ, sequences longer than a model's positions. */
   static async load(device: NativeDevice, o: PpoModelOptions): Promise<PpoModels> {
     const { actorModelNameOrPath: sft, criticModelNameOrPath: rm } = o
     const loaded: LoadedModel[] = []
@@ -41,6 +41,8 @@ export class PpoModels implements Disposable {
       const room = Math.min(a.maxPositions, r.maxPositions)
       if (need > room)
         fail('ppo', `prompts and answers of at most ${room} tokens together, as the models' positions allow`, `${o.maxPromptSeqLen} + ${o.maxAnswerSeqLen}`, 'a smaller --max-prompt-seq-len or --max-answer-seq-len')
+      if (reward.valueHeadIsFresh)
+        fail('ppo', `a reward model in ${rm}`, 'a language model without a value head', '`threefold reward` to train one; --actor-model-name-or-path and --critic-model-name-or-path may be swapped')
       return new PpoModels(actor, reference, critic, reward)
     } catch (error) {
       for (const m of loaded) m.dispose()

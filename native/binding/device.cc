@@ -117,17 +117,28 @@ Napi::Value Device::promise(Napi::Env env, std::function<void()> work, std::func
                              Unref();
                            }};
   c.stream.enqueue_wait([this, s, work = std::move(work)](const Error* error) {
-    if (error)
+    if (error) {
       s->error = *error;
-    else
-      work();
+    } else {
+      try {
+        work();
+      } catch (const Error& e) {
+        s->error = e;
+      } catch (const std::exception& e) {
+        s->error.emplace("wait", "the values to be copied", e.what(), "a smaller tensor, or report this as a bug");
+      }
+    }
     settle_.NonBlockingCall(s, [](Napi::Env env, Napi::Function, Settlement* s) {
       if (static_cast<napi_env>(env) != nullptr) {
-        if (s->error)
-          s->deferred.Reject(to_js(env, *s->error).Value());
-        else
-          s->deferred.Resolve(s->result(env));
-        s->done();
+        try {
+          if (s->error)
+            s->deferred.Reject(to_js(env, *s->error).Value());
+          else
+            s->deferred.Resolve(s->result(env));
+          s->done();
+        } catch (const Napi::Error&) {
+          // a worker that is being ended runs no JavaScript any more: there is nobody left to tell
+        }
       }
       delete s;
     });

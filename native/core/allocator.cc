@@ -30,6 +30,10 @@ void* Allocator::allocate(int64_t bytes, Category category) {
     stats_.cached -= size;
   } else {
     data = std::aligned_alloc(64, size);
+    if (!data) {  // what is kept for reuse may be what is missing
+      release_cached();
+      data = std::aligned_alloc(64, size);
+    }
     if (!data)
       fail("memory", "room for " + std::to_string(bytes) + " bytes of " + kCategoryNames[int(category)],
            "out of memory with " + std::to_string(stats_.total) + " bytes in use",
@@ -68,6 +72,10 @@ void Allocator::reset_peaks() {
 
 void Allocator::empty_cache() {
   std::lock_guard lock(mutex_);
+  release_cached();
+}
+
+void Allocator::release_cached() {
   for (auto& [size, blocks] : free_)
     for (void* b : blocks) std::free(b);
   free_.clear();

@@ -34,6 +34,8 @@ class Allocator {
   void empty_cache();
 
  private:
+  void release_cached();  // with the lock held
+
   mutable std::mutex mutex_;
   std::map<int64_t, std::vector<void*>> free_;  // by rounded size
   Stats stats_;

@@ -1,5 +1,10 @@
 #include "core/thread_pool.h"
 
+#include <string>
+#include <system_error>
+
+#include "core/status.h"
+
 #if defined(__x86_64__)
 #include <immintrin.h>
 #endif
@@ -24,10 +29,19 @@ constexpr uint64_t kClosed = uint64_t(1) << 62;
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) : ticket_(kClosed) {
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { work(); });
+  } catch (const std::system_error& e) {  // a thread that is neither joined nor detached would end the process
+    int started = int(workers_.size()) + 1;
+    join();
+    fail("threads", std::to_string(threads) + " threads", std::to_string(started) + ", then: " + e.what(),
+         "a smaller number of threads");
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { join(); }
+
+void ThreadPool::join() {
   {
     std::lock_guard lock(mutex_);
     stop_ = true;

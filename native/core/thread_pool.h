@@ -32,6 +32,7 @@ class ThreadPool {
  private:
   void work();
   void drain();
+  void join();
 
   std::vector<std::thread> workers_;
   std::mutex mutex_;

@@ -25,14 +25,15 @@ void check_ids(const char* what, const View& ids, int64_t t, int64_t bound, int6
 constexpr const char* kTokenCure = "the tokenizer this model was made with";
 constexpr const char* kPositionCure = "shorter sequences, or a model with more positions";
 
-// table[ids[t] + offset] += dout[t]. The tokens of one id form a bucket, in token order; a bucket is one thread's.
-void scatter_add(Exec& ex, const View& ids, int64_t offset, const View& dout, const View& table) {
+// table[ids[t] + offset] += dout[t], except in row `frozen`. The tokens of one id form a bucket, in token order; a bucket
+// is one thread's.
+void scatter_add(Exec& ex, const View& ids, int64_t offset, int64_t frozen, const View& dout, const View& table) {
   int64_t t = dout.dim(0), h = dout.dim(1), n = table.dim(0);
   const int32_t* id = ids.i32();
   std::vector<int64_t> start(n + 1);
   std::vector<int32_t> order(t), used;  // tokens by id; ids that occur
   for (int64_t i = 0; i < t; ++i)
-    if (start[id[i] + offset + 1]++ == 0) used.push_back(int32_t(id[i] + offset));
+    if (start[id[i] + offset + 1]++ == 0 && id[i] + offset != frozen) used.push_back(int32_t(id[i] + offset));
   std::partial_sum(start.begin(), start.end(), start.begin());
   std::vector<int64_t> next(start.begin(), start.end() - 1);
   for (int64_t i = 0; i < t; ++i) order[next[id[i] + offset]++] = int32_t(i);
@@ -90,8 +91,8 @@ void embedding_backward(Exec& ex, const EmbeddingBackward& o) {
     expect(where, "dposition_table", o.dposition_table, DType::f32, {o.dposition_table.dim(0), h});
     check_ids("positions", o.positions, t, o.dposition_table.dim(0), o.position_offset, kPositionCure);
   }
-  scatter_add(ex, o.ids, 0, o.dout, o.dtable);
-  if (o.dposition_table) scatter_add(ex, o.positions, o.position_offset, o.dout, o.dposition_table);
+  scatter_add(ex, o.ids, 0, o.frozen_id, o.dout, o.dtable);
+  if (o.dposition_table) scatter_add(ex, o.positions, o.position_offset, -1, o.dout, o.dposition_table);
 }
 
 void gather_rows(Exec& ex, const GatherRows& o) {

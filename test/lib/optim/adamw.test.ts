@@ -1,7 +1,6 @@
 // AdamW against the formula written out in float64: decay on matrices only, clipping over all units, skipped steps.
 import test from 'ava'
 
-import { native } from '../../../lib/binding/native.js'
 import { normals } from '../../../lib/model/initialize.js'
 import { Unit, layUnit } from '../../../lib/model/unit.js'
 import { AdamW } from '../../../lib/optim/adamw.js'
@@ -162,6 +161,6 @@ test('zeroGrad and the units a model has', async (t) => {
   setGradients(units, gradientsFor(units, 0, 1))
   adam.zeroGrad()
   t.true((await readFloats(units[1]!.grads!)).every((x) => x === 0))
-  t.is(native().Device.length >= 0 && (await adam.update(0.1)).gradNorm, 0)
+  t.is((await adam.update(0.1)).gradNorm, 0)
   adam.dispose()
 })

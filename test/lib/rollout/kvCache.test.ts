@@ -38,7 +38,7 @@ test('pages cover the tokens, slots are distinct, released pages are used again'
 test('no page has two owners, however sequences come and go', async (t) => {
   using device = createDevice({ threads: 1 })
   using model = await freshModel(device, 'tiny')
-  fc.assert(
+  const found = fc.check(
     fc.property(fc.array(fc.tuple(fc.nat(3), fc.integer({ min: 1, max: 20 }), fc.boolean()), { maxLength: 40 }), (events) => {
       const cache = new KvCache(model.decoder, 40, 3)
       const tables: number[][] = [[], [], [], []]
@@ -53,4 +53,5 @@ test('no page has two owners, however sequences come and go', async (t) => {
     }),
     { numRuns: 50 },
   )
+  t.false(found.failed, JSON.stringify(found.counterexample))
 })

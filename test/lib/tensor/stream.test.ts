@@ -1,6 +1,7 @@
 // The stream: order, sticky errors, waits, devices that go while work is queued, worker threads.
-import { Worker } from 'node:worker_threads'
 import { join } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import { Worker } from 'node:worker_threads'
 
 import test from 'ava'
 
@@ -123,10 +124,14 @@ const workerCode = `
   const a = device.alloc({ dtype: 'fp32', shape: [64, 64], category: 'activations' })
   a.write(new Float32Array(4096).fill(0.5))
   if (workerData.hang) {
-    for (let i = 0; i < 200; i++) matmul(device, { a, b: a })
-    device.sync()
+    const loop = async () => {
+      for (;;) {
+        await Promise.all(Array.from({ length: 20 }, () => matmul(device, { a, b: a }).read()))
+        await device.sync()
+      }
+    }
+    loop()
     parentPort.postMessage('busy')
-    setInterval(() => {}, 1000)
   } else {
     matmul(device, { a, b: a }).read().then((v) => parentPort.postMessage([v[0], v[4095], v.length]))
   }
@@ -153,12 +158,15 @@ test('the addon works in several worker threads at once, and here beside them', 
   }
 })
 
-test('a worker ended in the middle of its work takes nothing down', async (t) => {
-  const worker = start(true)
-  const ended = outcome(worker)
-  await new Promise((resolve) => worker.once('message', resolve))
-  await worker.terminate()
-  t.is((await ended).message, 'busy')
+test('workers ended at any point of their work take nothing down', async (t) => {
+  for (let delay = 0; delay < 12; delay++) {
+    const worker = start(true)
+    const ended = outcome(worker)
+    await new Promise((resolve) => worker.once('message', resolve))
+    await sleep(delay % 6)
+    await worker.terminate()
+    t.is((await ended).message, 'busy')
+  }
   using device = createDevice({ threads: 1 })
   await t.notThrowsAsync(device.sync())
 })

@@ -61,6 +61,27 @@ TEST(embedding_backward_adds_rows_in_token_order) {
   });
 }
 
+// padding_idx of torch.nn.Embedding: its row keeps what it had, its positions and every other row get theirs.
+TEST(embedding_backward_leaves_the_frozen_row) {
+  for_each_isa([](DType d) {
+    int64_t t = 40, h = 33, v = 5, p = 40, frozen = 2;
+    Buffer ids(DType::i32, {t}, random_ids(3, t, v)), positions(DType::i32, {t}, random_ids(4, t, p));
+    Buffer dout(d, {t, h}, random_values(5, t * h)), before(DType::f32, {v, h}, random_values(6, v * h));
+    auto backward = [&](int64_t frozen_id) {
+      return run([&](Exec& ex) {
+        Buffer table(before), table_p(DType::f32, {p, h});
+        cpu::embedding_backward(ex, {.ids = ids.view, .positions = positions.view, .frozen_id = frozen_id,
+                                     .dout = dout.view, .dtable = table.view, .dposition_table = table_p.view});
+        return std::vector<Buffer>{table, table_p};
+      });
+    };
+    auto all = backward(-1), some = backward(frozen);
+    for (int64_t i = 0; i < v * h; ++i) CHECK_EQ(some[0].get(i), i / h == frozen ? before.get(i) : all[0].get(i));
+    CHECK(all[0].get(frozen * h) != before.get(frozen * h));
+    CHECK(same_bits(some[1], all[1]));
+  });
+}
+
 TEST(gather_rows_copies_rows) {
   for_each_isa([](DType d) {
     for (int64_t h : kWidths) {

@@ -1,0 +1,88 @@
+// One PPO step: before the first update the ratio is exactly 1 and nothing is clipped; afterwards the metrics move.
+import test from 'ava'
+
+import { makeRollouts, packRollouts, scoreRollouts } from '../../../lib/engine/experience.js'
+import type { Experience } from '../../../lib/engine/experience.js'
+import { trainLogprobs } from '../../../lib/engine/logprobs.js'
+import { actorStep, criticStep } from '../../../lib/engine/ppoUpdate.js'
+import { Trainer } from '../../../lib/engine/trainer.js'
+import { createDevice } from '../../../lib/tensor/device.js'
+import type { NativeDevice } from '../../../lib/tensor/device.js'
+import { freshModel, generation, nudge, randomPrompts, trainerOptions } from '../contracts/support.js'
+
+const shaping = { klCoef: 0.1, klEstimator: 'k1', rewardClip: 5, gamma: 1, gaeLambda: 0.95, whitenAdvantages: false } as const
+const ppo = { clipRange: 0.2, valueClipRange: 0.2, temperature: 0.9 }
+
+async function setting(device: NativeDevice) {
+  const actor = await freshModel(device, 'tiny')
+  const reference = await freshModel(device, 'tiny', { seed: 2 })
+  const critic = await freshModel(device, 'tiny', { head: 'scalar', seed: 3 })
+  const models = { reference: reference.decoder, critic: critic.decoder, reward: critic.decoder }
+  const rollouts = await makeRollouts(actor.decoder, randomPrompts(8, 6, 24), generation(24, { temperature: 0.9 }))
+  const experience: Experience[] = await scoreRollouts(models, rollouts, 0.9, shaping)
+  return { actor, critic, experience }
+}
+
+const tokens = (experience: readonly Experience[]): number => experience.reduce((n, e) => n + e.answer.length, 0)
+
+test('the first actor step: ratio 1, nothing clipped, no gap, loss the mean of minus the advantages', async (t) => {
+  using device = createDevice({ threads: 2 })
+  const { actor, experience } = await setting(device)
+  const trainer = new Trainer(actor.decoder, trainerOptions, 4)
+  let entropies: number[] = []
+  await trainLogprobs(
+    actor.decoder,
+    packRollouts(experience),
+    (lp, entropy) => {
+      entropies = Array.from(entropy!)
+      return { loss: 0, grad: new Float32Array(lp.length) }
+    },
+    { temperature: 0.9, entropy: true },
+  )
+  const first = await actorStep(actor.decoder, trainer, [experience.slice(0, 3), experience.slice(3)], ppo)
+  t.true(Math.abs(first.ratioMean - 1) < 1e-12)
+  t.is(first.ratioMax, 1)
+  t.is(first.approxKl, 0)
+  t.is(first.clipFraction, 0)
+  t.is(first.gap, 0)
+  const mean = experience.flatMap((e) => Array.from(e.advantages)).reduce((s, x) => s - x, 0) / tokens(experience)
+  t.true(Math.abs(first.loss - mean) < 1e-9)
+  t.true(Math.abs(first.entropy - entropies.reduce((s, x) => s + x, 0) / entropies.length) < 1e-6)
+  t.true(first.entropy > 2 && first.entropy < Math.log(24))
+  t.true(first.applied && first.gradNorm > 0)
+
+  const second = await actorStep(actor.decoder, trainer, [experience], ppo)
+  t.true(second.gap > 0 && second.ratioMax > 1 && second.approxKl > 0, 'the actor moved')
+  t.true(second.loss < first.loss, 'and the surrogate went down')
+  trainer.dispose()
+})
+
+test('ratios beyond the clip range are clipped and counted', async (t) => {
+  using device = createDevice({ threads: 2 })
+  const { actor, experience } = await setting(device)
+  for (let i = 0; i < 32; i++) await nudge(actor.decoder, 1, i * 7, 0.3)
+  const trainer = new Trainer(actor.decoder, { ...trainerOptions, learningRate: 0 }, 4)
+  const clipped = await actorStep(actor.decoder, trainer, [experience], { ...ppo, clipRange: 1e-3 })
+  const free = await actorStep(actor.decoder, trainer, [experience], { ...ppo, clipRange: 1e6 })
+  t.true(clipped.clipFraction > 0.2 && clipped.clipFraction < 0.8, `${clipped.clipFraction}`)
+  t.is(free.clipFraction, 0)
+  t.true(clipped.loss > free.loss, 'the clipped surrogate is the more cautious one')
+  t.true(clipped.gap > 1e-3)
+  trainer.dispose()
+})
+
+test('the critic step: loss is half the mean squared error, and it falls', async (t) => {
+  using device = createDevice({ threads: 2 })
+  const { critic, experience } = await setting(device)
+  const trainer = new Trainer(critic.decoder, trainerOptions, 20)
+  const first = await criticStep(critic.decoder, trainer, [experience.slice(0, 5), experience.slice(5)], ppo)
+  const squares = experience.flatMap((e) => Array.from(e.values, (v, k) => (v - e.returns[k]!) ** 2)).reduce((s, x) => s + x, 0)
+  t.true(Math.abs(first.loss - squares / 2 / tokens(experience)) < 1e-9)
+  t.is(first.clipFraction, 0)
+  let last = first
+  for (let i = 0; i < 10; i++) last = await criticStep(critic.decoder, trainer, [experience], { ...ppo, valueClipRange: 100 })
+  t.true(last.loss < first.loss / 2, `${first.loss} to ${last.loss}`)
+  const tight = await criticStep(critic.decoder, trainer, [experience], { ...ppo, valueClipRange: 1e-4 })
+  t.true(tight.clipFraction > 0, 'values that moved beyond the range are clipped')
+  trainer.dispose()
+})
