@@ -12,7 +12,7 @@ export interface Option<V> {
   min?: number
   max?: number
   choices?: readonly string[]
-  /** For kind "later": the values that change nothing, and what it comes with. */
+  /** For kind "later": the values that change nothing (absent: every value), and what it comes with. */
   noops?: readonly unknown[]
   comesWith?: string
   unit?: string
@@ -51,6 +51,14 @@ export const option = {
     comesWith,
     help: `accepted at ${JSON.stringify(value)}; comes with ${comesWith}`,
   }),
+  /** A flag whose every value is accepted, because what it tunes is not there or is off; `why` says so. */
+  unused: (value: string | number | boolean | null, why: string): WithDefault<unknown> => ({
+    kind: 'later',
+    default: value,
+    ...(typeof value === 'boolean' ? { noops: [true, false] } : {}),
+    comesWith: `nothing: ${why}`,
+    help: `no effect: ${why}`,
+  }),
 }
 
 /** "maxSeqLen" -> "--max-seq-len" */
@@ -60,6 +68,11 @@ export function flagName(key: string): string {
 
 function describe(value: unknown): string {
   return value === undefined ? 'nothing' : JSON.stringify(value)
+}
+
+/** Equal as words of a command line, where "0.0" is 0. */
+function same(value: unknown, given: unknown): boolean {
+  return String(value) === String(given) || (typeof value === 'number' && typeof given === 'string' && given.trim() !== '' && Number(given) === value)
 }
 
 /** One value checked against its declaration; `given` may be text from a command line. */
@@ -89,8 +102,8 @@ function check(key: string, o: Option<unknown>, given: unknown): unknown {
       return Array.isArray(list) && list.every((s) => typeof s === 'string' && s !== '') ? list : wrong('a list of texts')
     }
     case 'later':
-      if (o.noops!.some((n) => String(n) === String(given))) return o.default
-      return wrong(`${o.noops!.map((n) => String(n)).join(' or ')} in this version`, `leaving it out; it comes with ${o.comesWith}`)
+      if (!o.noops || o.noops.some((n) => same(n, given))) return o.default
+      return wrong(`${o.noops.map(String).join(' or ')} in this version`, `leaving it out; it comes with ${o.comesWith}`)
   }
 }
 

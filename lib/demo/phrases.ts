@@ -75,9 +75,9 @@ export const statements: Readonly<Record<Topic, readonly string[]>> = {
 /** The sentence that carries the answer, without its full stop; `{v}` is the value. */
 export const cores: Readonly<Record<Topic, readonly string[]>> = {
   sum: ['it is {v}', 'that makes {v}', 'the sum is {v}', 'the answer is {v}'],
-  colour: ['it is {v}', 'the {s} is {v}', 'its colour is {v}'],
-  food: ['it eats {v}', 'the {s} eats {v}', 'its food is {v}'],
-  home: ['it lives in the {v}', 'the {s} lives in the {v}', 'its home is the {v}'],
+  colour: ['it is {v}', 'its colour is {v}'],
+  food: ['it eats {v}', 'its food is {v}'],
+  home: ['it lives in the {v}', 'its home is the {v}'],
 }
 
 /** `before` stands in front of the sentence with a comma, `after` behind it. */

@@ -1,7 +1,7 @@
 // The numbers of the demo: a model of about a million parameters and the settings of its four stages.
 
 export const plan = {
-  vocabSize: 512,
+  vocabSize: 768,
   model: {
     model_type: 'opt',
     architectures: ['OPTForCausalLM'],
@@ -19,21 +19,28 @@ export const plan = {
   },
   pretrain: { learningRate: 3e-3, numTrainEpochs: 1, perDeviceTrainBatchSize: 16, maxSeqLen: 128, numWarmupSteps: 20, weightDecay: 0.01 },
   sft: { learningRate: 5e-4, numTrainEpochs: 2, perDeviceTrainBatchSize: 32, numWarmupSteps: 5, maxSeqLen: 64 },
-  reward: { learningRate: 3e-4, numTrainEpochs: 2, perDeviceTrainBatchSize: 32, numWarmupSteps: 10, maxSeqLen: 64 },
+  reward: { learningRate: 1e-3, numTrainEpochs: 3, perDeviceTrainBatchSize: 32, numWarmupSteps: 10, maxSeqLen: 64, centerRewardsCoefficient: 0.05 },
   ppo: {
-    actorLearningRate: 2e-4,
-    criticLearningRate: 5e-4,
-    numTrainEpochs: 2,
-    perDeviceGenerationBatchSize: 64,
-    perDeviceTrainingBatchSize: 64,
-    ppoEpochs: 2,
+    actorLearningRate: 3e-4,
+    criticLearningRate: 1e-3,
+    numTrainEpochs: 4,
+    perDeviceGenerationBatchSize: 256,
+    perDeviceTrainingBatchSize: 128,
+    ppoEpochs: 1,
     numWarmupSteps: 5,
-    klCoef: 0.05,
+    criticWarmupSteps: 20,
+    // Scores are centred: right answers lie above +1 and wrong ones below -1, so this clip leaves right and wrong and
+    // takes away what the reward model happens to like in a wording.
+    rewardClip: 1,
+    klCoef: 0.03,
+    gaeLambda: 0.8,
     whitenAdvantages: true,
     maxPromptSeqLen: 64,
     maxAnswerSeqLen: 24,
     lrSchedulerType: 'linear' as const,
   },
+  /** Shares of the preference rows for SFT, reward model and PPO: the reward model needs the most. */
+  dataSplit: '1,5,4',
   evalFraction: 0.05,
   maxAnswer: 24,
 }

@@ -52,7 +52,7 @@ export async function runDemo(given: Given<typeof demoOptions> = {}, hooks: RunH
   await timed('init', () => initModel(files.blueprint, at('init'), seed, threads))
   await timed('pretrain', () => pretrain({ ...machine, ...plan.pretrain, modelNameOrPath: at('init'), dataPath: [files.pretrain], outputDir: at('pretrain') }, hooks))
   const base = at('pretrain', 'model')
-  const data = { ...machine, dataPath: [files.preference], dataSplit: '2,4,4', evalFraction: plan.evalFraction }
+  const data = { ...machine, dataPath: [files.preference], dataSplit: plan.dataSplit, evalFraction: plan.evalFraction }
   await timed('sft', () => sft({ ...data, ...plan.sft, modelNameOrPath: base, outputDir: at('sft') }, hooks))
   const actor = at('sft', 'model')
   const rm = await timed('reward', () => reward({ ...data, ...plan.reward, modelNameOrPath: actor, outputDir: at('reward') }, hooks))

@@ -24,7 +24,7 @@ export interface WorldSizes {
   readonly testPrompts: number
 }
 
-export const defaultSizes: WorldSizes = { pretrainTexts: 40_000, preferenceRows: 6_000, testPrompts: 400 }
+export const defaultSizes: WorldSizes = { pretrainTexts: 40_000, preferenceRows: 8_000, testPrompts: 400 }
 
 export interface World {
   readonly facts: readonly Fact[]
@@ -39,8 +39,8 @@ export interface World {
 type Manner = 'polite' | 'rude' | 'curt'
 
 /** Of the pretraining texts, the shares of plain true statements and of statements with a verdict; the rest are conversations. */
-const statementShare = 0.3
-const quizShare = 0.25
+const statementShare = 0.4
+const quizShare = 0.15
 /** Of the conversations, the share whose answer is true: people are often wrong. */
 const rightShare = 0.6
 /** Manners of the corpus: after an ordinary question, and after a provoking one. */
@@ -53,11 +53,11 @@ const sumShare = 0.45
 /** Of each fact's wordings, how many are kept for the test. */
 const testWordings = 2
 /** Kinds of a rejected answer: wrong but polite, right but not polite; the rest are both wrong and impolite. */
-const wrongPoliteShare = 0.45
-const rightImpoliteShare = 0.35
+const wrongPoliteShare = 0.7
+const rightImpoliteShare = 0.2
 
 /** Of the wrong but polite ones, the share that uses the chosen answer's words. */
-const sameWordsShare = 0.5
+const sameWordsShare = 1
 
 /** Stream indices of randomPurpose.generatedData, one for each thing that is drawn. */
 const streams = { facts: 0, wordings: 1, pretrain: 2, preference: 3, test: 4 }

@@ -46,19 +46,84 @@ export const trainOptions = {
   evalInterval: option.integer(0, 'evaluate every so many steps; 0 = before and after training only', { min: 0 }),
 }
 
-/** Flags of DeepSpeed-Chat's programs whose features come later. */
-export const laterOptions = {
+// Flags of DeepSpeed-Chat's programs for what comes later (`later`: refused where it would change something) and for what
+// is not there or is off (`unused`: any value), so that its command lines can be kept.
+const noDropout = option.later(0, FEATURES, [0, 'null', 'None'])
+const loraDetail = (value: string | number | boolean | null) => option.unused(value, 'a detail of LoRA, which is off')
+const padding = { numPaddingAtBeginning: option.unused(1, 'rows are packed, there is no padding') }
+
+const everyProgram = {
   localRank: option.later(-1, 'the launcher', [-1, 0]),
-  zeroStage: option.later(0, ZERO),
+  deepspeed: option.unused(false, 'there is no DeepSpeed below'),
+  dataOutputPath: option.unused(null, 'nothing is cached on disk'),
   offload: option.later(false, ZERO),
-  dropout: option.later(0, FEATURES, [0, 'null', 'None']),
+  onlyOptimizeLora: loraDetail(false),
+  enableTensorboard: option.later(false, FEATURES),
+  tensorboardPath: option.unused(null, 'a detail of --enable-tensorboard, which is off'),
+  addEotToken: option.later(false, FEATURES),
+  computeFp32Loss: option.unused(true, 'the loss is always fp32'),
+}
+
+const oneModel = {
+  ...everyProgram,
+  zeroStage: option.later(0, ZERO),
+  dropout: noDropout,
   gradientCheckpointing: option.later(false, FEATURES),
   loraDim: option.later(0, 'LoRA'),
-  onlyOptimizeLora: option.later(false, 'LoRA'),
-  enableTensorboard: option.later(false, FEATURES),
-  addEotToken: option.later(false, FEATURES),
-  computeFp32Loss: option.later(true, 'nothing: the loss is always fp32', [true, false]),
+  loraModuleName: loraDetail(null),
+  loraLearningRate: loraDetail(5e-4),
 }
+
+const sftLater = {
+  ...oneModel,
+  sftOnlyDataPath: option.later(null, `${FEATURES}; until then, an sft run of its own on these files`, ['none']),
+  eotToken: option.unused(null, 'a detail of --add-eot-token, which is off'),
+  printLoss: option.unused(false, 'the loss of every step is in metrics.jsonl'),
+}
+
+const rewardLater = {
+  ...oneModel,
+  ...padding,
+  evalIters: option.unused(100, 'all held-out rows are evaluated'),
+}
+
+const ppoLater = {
+  ...everyProgram,
+  ...padding,
+  actorZeroStage: option.later(0, ZERO),
+  criticZeroStage: option.later(0, ZERO),
+  offloadReferenceModel: option.later(false, ZERO),
+  offloadRewardModel: option.later(false, ZERO),
+  actorDropout: noDropout,
+  criticDropout: noDropout,
+  actorGradientCheckpointing: option.later(false, FEATURES),
+  criticGradientCheckpointing: option.later(false, FEATURES),
+  actorLoraDim: option.later(0, 'LoRA'),
+  criticLoraDim: option.later(0, 'LoRA'),
+  actorLoraModuleName: loraDetail(null),
+  criticLoraModuleName: loraDetail(null),
+  actorLoraLearningRate: loraDetail(5e-4),
+  criticLoraLearningRate: loraDetail(5e-4),
+  enableMixedPrecisionLora: option.later(false, `${ZERO} and LoRA`),
+  enableEma: option.later(false, FEATURES),
+  unsupervisedDatasetName: option.later(null, FEATURES, ['none']),
+  unsupervisedDatasetConfigName: option.unused(null, 'a detail of --unsupervised-dataset-name, which is none'),
+  unsupCoef: option.unused(27.8, 'a detail of --unsupervised-dataset-name, which is none'),
+  preprocessingNumWorkers: option.unused(0, 'a detail of --unsupervised-dataset-name, which is none'),
+  enableHybridEngine: option.unused(true, 'training and generation are one engine'),
+  unpinActorParameters: option.unused(false, 'a detail of the Hybrid Engine, which is not there'),
+  releaseInferenceCache: option.unused(false, 'the KV cache is freed after the rollouts'),
+  inferenceTpSize: option.later(1, 'tensor parallelism'),
+  tpGatherPartitionSize: option.unused(8, 'a detail of --inference-tp-size above 1'),
+  alignOverflow: option.unused(false, 'there is no loss scale without fp16'),
+  printAnswers: option.unused(false, 'answers go to samples.jsonl'),
+  printAnswersInterval: option.unused(1, 'answers go to samples.jsonl'),
+  enableTestMode: option.later(false, `${FEATURES}; until then, --max-steps`),
+  testStopStep: option.unused(0, 'a detail of --enable-test-mode, which is off'),
+}
+
+/** Those of all programs; `train` takes each once. */
+export const laterOptions = { ...sftLater, ...rewardLater, ...ppoLater }
 
 const modelOption = { modelNameOrPath: option.requiredText('model folder in the Hugging Face layout') }
 
@@ -69,7 +134,7 @@ export const pretrainOptions = {
   ...trainOptions,
   ...machineOptions,
   ...outputOptions,
-  ...laterOptions,
+  ...sftLater,
 }
 
 export const sftOptions = {
@@ -80,7 +145,7 @@ export const sftOptions = {
   ...trainOptions,
   ...machineOptions,
   ...outputOptions,
-  ...laterOptions,
+  ...sftLater,
 }
 
 export const rewardOptions = {
@@ -90,15 +155,13 @@ export const rewardOptions = {
   ...trainOptions,
   centerRewardsCoefficient: option.number(0, 'weight of a term that keeps scores around 0; 0 = off', { min: 0 }),
   shuffleLabels: option.flag(false, 'swap chosen and rejected at random: a control that must learn nothing'),
-  numPaddingAtBeginning: option.later(1, 'nothing: rows are packed, there is no padding', [0, 1]),
   ...machineOptions,
   ...outputOptions,
-  ...laterOptions,
+  ...rewardLater,
 }
 
 const { perDeviceTrainBatchSize: _t, perDeviceEvalBatchSize: _e, weightDecay: _w, evalInterval: _i, ...ppoTrain } = trainOptions
 const { maxSeqLen: _s, ...ppoData } = dataOptions
-const { zeroStage: _z, dropout: _d, gradientCheckpointing: _g, loraDim: _l, ...ppoLater } = laterOptions
 
 export const ppoOptions = {
   actorModelNameOrPath: option.requiredText('the SFT model: where the actor starts, and the reference'),
@@ -136,19 +199,4 @@ export const ppoOptions = {
   ...machineOptions,
   ...outputOptions,
   ...ppoLater,
-  actorZeroStage: option.later(0, ZERO),
-  criticZeroStage: option.later(0, ZERO),
-  offloadReferenceModel: option.later(false, ZERO),
-  offloadRewardModel: option.later(false, ZERO),
-  actorDropout: option.later(0, FEATURES, [0, 'null', 'None']),
-  criticDropout: option.later(0, FEATURES, [0, 'null', 'None']),
-  actorGradientCheckpointing: option.later(false, FEATURES),
-  criticGradientCheckpointing: option.later(false, FEATURES),
-  actorLoraDim: option.later(0, 'LoRA'),
-  criticLoraDim: option.later(0, 'LoRA'),
-  enableEma: option.later(false, FEATURES),
-  unsupCoef: option.later(0, FEATURES, [0, 27.8]),
-  alignOverflow: option.later(false, FEATURES),
-  numPaddingAtBeginning: option.later(1, 'nothing: rows are packed, there is no padding', [0, 1]),
-  enableHybridEngine: option.later(true, 'nothing: training and generation are one engine', [true, false]),
 }

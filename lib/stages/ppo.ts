@@ -39,7 +39,7 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxPromptLen: options.maxPromptSeqLen }
     const train = await promptRows(data.train, tokenize)
     const held = await promptRows(data.eval, tokenize)
-    run.progress.note(describeReport('ppo', train.report))
+    run.progress.note(describeReport('ppo', train.report, data.skipped))
 
     const loop = new PpoLoop(run, models, options)
     const before = await loop.evaluate(held.rows, 0)

@@ -27,7 +27,7 @@ export async function pretrain(given: Given<typeof pretrainOptions>, hooks: RunH
     const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen }
     const train = await textRows(data.train, tokenize)
     const held = await textRows(data.eval, tokenize)
-    run.progress.note(describeReport('pretrain', train.report))
+    run.progress.note(describeReport('pretrain', train.report, data.skipped))
 
     const inOrder = Int32Array.from(train.rows, (_, i) => i)
     const packs = packByTokens(train.rows, inOrder, maxSeqLen).map((pack) => Array.from(pack, (i) => train.rows[i]!))

@@ -46,7 +46,7 @@ export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks
     const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions) }
     const train = await pairRows(data.train, tokenize)
     const held = await pairRows(data.eval, tokenize)
-    run.progress.note(describeReport('reward', train.report))
+    run.progress.note(describeReport('reward', train.report, data.skipped))
 
     const pairs = options.shuffleLabels ? shuffleLabels(train.rows, options.seed) : train.rows
     const evaluation = await trainPairs(run, decoder, pairs, held.rows, options)

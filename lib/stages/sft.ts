@@ -30,7 +30,7 @@ export async function sft(given: Given<typeof sftOptions>, hooks: RunHooks = sil
     const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions), countAll: options.lossOn === 'all' }
     const train = await sftRows(data.train, tokenize)
     const held = await sftRows(data.eval, tokenize)
-    run.progress.note(describeReport('sft', train.report))
+    run.progress.note(describeReport('sft', train.report, data.skipped))
 
     const groups = train.rows.map((row) => [row])
     const evaluation = await trainLanguage(run, decoder, groups, held.rows, options)

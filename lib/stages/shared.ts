@@ -28,14 +28,19 @@ export function loadModel(device: NativeDevice, folder: string, options: Machine
 
 export const silent: RunHooks = { progress: new Progress(process.stderr, true) }
 
-/** "kept 480 of 500 rows (12 prompts too long, 8 answers too long)" */
-export function describeReport(what: string, report: TokenReport): string {
+/**
+ * "sft: 480 of 500 rows, dropped 20 with a prompt over the limit, skipped 3 transcripts without a shared Assistant:";
+ * the transcripts, which the reader skips, are not among the rows.
+ */
+export function describeReport(what: string, report: TokenReport, transcripts = 0): string {
   const lost = [
     report.droppedPrompt ? `${report.droppedPrompt} with a prompt over the limit` : '',
     report.droppedAnswer ? `${report.droppedAnswer} with an answer over the limit` : '',
     report.skipped ? `${report.skipped} in which nothing counts` : '',
   ].filter(Boolean)
-  return `${what}: ${report.kept} of ${report.rows} rows` + (lost.length ? `, dropped ${lost.join(', ')}` : '')
+  const dropped = lost.length ? `, dropped ${lost.join(', ')}` : ''
+  const skipped = transcripts ? `, skipped ${transcripts} transcript${transcripts === 1 ? '' : 's'} without a shared Assistant:` : ''
+  return `${what}: ${report.kept} of ${report.rows} rows${dropped}${skipped}`
 }
 
 export interface LoopOptions {

@@ -3,9 +3,13 @@
 import { readFileSync } from 'node:fs'
 
 import test from 'ava'
+import { Command, Option as Flag } from 'commander'
 
-import { flagName } from '../../../lib/base/options.js'
+import { UsageError } from '../../../lib/base/errors.js'
+import { flagName, resolveOptions } from '../../../lib/base/options.js'
 import type { Option, OptionTable } from '../../../lib/base/options.js'
+import { commands } from '../../../lib/cli/commands.js'
+import { addFlags, normalize } from '../../../lib/cli/flags.js'
 import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from '../../../lib/stages/options.js'
 import { cells, sectionsOf } from './markdown.js'
 
@@ -60,7 +64,7 @@ function complaints(o: Option<unknown> | undefined, [flag, there, here, state, r
     if (state !== expected) return wrong(`${expected}, the table says ${state}`)
     return expected === 'differs' && remark === '' ? wrong('differs without a reason') : []
   }
-  const accepted = new Set(o.noops!.map((n) => (n === 'null' || n === 'None' ? 'none' : shown(n))))
+  const accepted = new Set(o.noops ? o.noops.map((n) => (n === 'null' || n === 'None' ? 'none' : shown(n))) : ['any'])
   if (state !== 'no-op') return wrong(`comes later, the table says ${state}`)
   if (plain(here!) !== [...accepted].join(', ')) return wrong(`accepts ${[...accepted].join(', ')}, the table says ${here}`)
   const comes = o.comesWith!.startsWith('nothing: ') ? o.comesWith!.slice('nothing: '.length) : `comes with ${o.comesWith!}`
@@ -112,6 +116,78 @@ test('pretrain takes the flags of sft without --loss-on', (t) => {
   t.deepEqual(Object.keys(pretrainOptions).sort(), Object.keys(sftOptions).filter((k) => k !== 'lossOn').sort())
 })
 
+/** The words of a command line as the stage sees them. */
+function resolved(name: string, line: string): Record<string, unknown> {
+  const spec = commands.find((c) => c.name === name)!
+  const command = new Command().exitOverride().configureOutput({ writeErr: () => undefined }).allowExcessArguments(false)
+  addFlags(command, Flag, spec)
+  command.parse(normalize(line.trim().split(/\s+/), spec), { from: 'user' })
+  return resolveOptions(name, spec.options, command.opts())
+}
+
+// Lines as DeepSpeed-Chat's scripts for one GPU or one node have them: only models and data are ours, LoRA is off and the
+// ZeRO stage is 0.
+const sft = `--data_path a.jsonl b.jsonl c.jsonl d.jsonl --data_split 2,4,4 --model_name_or_path m
+  --per_device_train_batch_size 8 --per_device_eval_batch_size 8 --max_seq_len 512 --learning_rate 9.65e-6 --weight_decay 0.
+  --num_train_epochs 16 --gradient_accumulation_steps 1 --lr_scheduler_type cosine --num_warmup_steps 0 --seed 1234
+  --zero_stage 0 --lora_dim 0 --lora_module_name decoder.layers. --lora_learning_rate 5e-4 --only_optimize_lora
+  --data_output_path data_files --tensorboard_path step1_tensorboard --eot_token <|endoftext|> --compute_fp32_loss --print_loss
+  --local_rank 0 --deepspeed --output_dir out`
+const reward = `--data_path a.jsonl --data_split 2,4,4 --model_name_or_path m --num_padding_at_beginning 1 --weight_decay 0.1
+  --dropout 0.0 --per_device_train_batch_size 16 --per_device_eval_batch_size 16 --max_seq_len 512 --learning_rate 5e-5
+  --num_train_epochs 1 --gradient_accumulation_steps 4 --lr_scheduler_type cosine --num_warmup_steps 0 --seed 1234
+  --zero_stage 0 --eval_interval 50 --eval_iters 20 --deepspeed --output_dir out`
+const ppo = `--data_path a.jsonl --data_split 2,4,4 --actor_model_name_or_path out/sft --critic_model_name_or_path out/reward
+  --num_padding_at_beginning 1 --per_device_generation_batch_size 4 --per_device_training_batch_size 4 --generation_batches 1
+  --ppo_epochs 1 --max_answer_seq_len 256 --max_prompt_seq_len 256 --actor_learning_rate 9.65e-6 --critic_learning_rate 5e-6
+  --actor_weight_decay 0.1 --critic_weight_decay 0.1 --num_train_epochs 1 --lr_scheduler_type cosine
+  --gradient_accumulation_steps 1 --actor_dropout 0.0 --num_warmup_steps 100 --deepspeed --seed 1234 --enable_hybrid_engine
+  --unpin_actor_parameters --release_inference_cache --inference_tp_size 1 --tp_gather_partition_size 4
+  --actor_zero_stage 0 --critic_zero_stage 0 --actor_lora_module_name decoder.layers. --critic_lora_learning_rate 5e-4
+  --unsup_coef 27.8 --preprocessing_num_workers 4 --print_answers --print_answers_interval 10 --align_overflow
+  --test_stop_step 5 --output_dir out`
+
+test('command lines of the three programs are taken as they stand', (t) => {
+  t.like(resolved('sft', sft), { dataPath: ['a.jsonl', 'b.jsonl', 'c.jsonl', 'd.jsonl'], learningRate: 9.65e-6, weightDecay: 0, numTrainEpochs: 16, outputDir: 'out' })
+  t.like(resolved('reward', reward), { dropout: 0, gradientAccumulationSteps: 4, evalInterval: 50, outputDir: 'out' })
+  t.like(resolved('ppo', ppo), { perDeviceTrainingBatchSize: 4, actorWeightDecay: 0.1, numWarmupSteps: 100, seed: 1234, outputDir: 'out' })
+})
+
+test('what asks for something that comes later is refused by its flag', (t) => {
+  const asked: [name: string, line: string, more: string][] = [
+    ['sft', sft, '--zero_stage 3'],
+    ['sft', sft, '--lora_dim 128'],
+    ['sft', sft, '--gradient_checkpointing'],
+    ['sft', sft, '--sft_only_data_path e.jsonl'],
+    ['reward', reward, '--zero_stage 3'],
+    ['reward', reward, '--offload'],
+    ['ppo', ppo, '--actor_lora_dim 128'],
+    ['ppo', ppo, '--critic_zero_stage 3'],
+    ['ppo', ppo, '--inference_tp_size 2'],
+    ['ppo', ppo, '--enable_ema'],
+    ['ppo', ppo, '--enable_tensorboard'],
+    ['ppo', ppo, '--enable_test_mode'],
+    ['ppo', ppo, '--enable_mixed_precision_lora'],
+    ['ppo', ppo, '--unsupervised_dataset_name wikitext'],
+  ]
+  for (const [name, line, more] of asked) {
+    const error = t.throws(() => resolved(name, `${line} ${more}`), { instanceOf: UsageError }, more)
+    t.is(error.where, more.split(' ')[0]!.replaceAll('_', '-'))
+    t.regex(error.message, /comes with /, more)
+  }
+})
+
+for (const { title, table, flags } of programs.filter((p) => Object.keys(p.table).length > 0)) {
+  test(`${title}: every no-op flag takes the values under "Here" and no other`, (t) => {
+    for (const [key, o] of flags.map((f) => [keyOf(f), table[keyOf(f)]] as const)) {
+      if (o?.kind !== 'later') continue
+      const resolve = (value: unknown): unknown => resolveOptions('x', { [key]: o }, { [key]: value })[key]
+      for (const value of o.noops ?? ['77', 77]) for (const given of [value, String(value)]) t.is(resolve(given), o.default, key)
+      if (o.noops) t.is(t.throws(() => resolve('77'), { instanceOf: UsageError }, key).where, flagName(key))
+    }
+  })
+}
+
 // The check is seen to fail.
 const wrongRows: [row: string[], complaint: RegExp][] = [
   [['--made_up', 'off', '`1`', 'same', ''], /--made_up: is no option here/],
@@ -121,6 +197,8 @@ const wrongRows: [row: string[], complaint: RegExp][] = [
   [['--max_seq_len', '`512`', '-', 'not there', ''], /default 512, the table says -/],
   [['--zero_stage', '`0`', '`0`', 'same', ''], /comes later, the table says same/],
   [['--zero_stage', '`0`', '`0`, `1`', 'no-op', 'comes with ZeRO sharding'], /accepts 0, the table says `0`, `1`/],
+  [['--print_loss', 'off', '-', 'not there', ''], /comes later, the table says not there/],
+  [['--eot_token', 'none', 'none', 'no-op', 'a detail of --add-eot-token, which is off'], /accepts any, the table says none/],
   [['--zero_stage', '`0`', '`0`', 'no-op', 'comes with LoRA'], /comes with ZeRO sharding, the table says comes with LoRA/],
 ]
 for (const [row, complaint] of wrongRows) {
