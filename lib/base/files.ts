@@ -95,6 +95,31 @@ export async function writeJson(target: string, value: unknown): Promise<void> {
 }
 
 /**
+ * Makes a folder and its parents; one that is there is fine. Node's own `recursive` never returns where a parent takes
+ * no folders and says "no such file" (/proc).
+ */
+export async function makeFolder(folder: string): Promise<void> {
+  try {
+    await mkdir(folder)
+  } catch (error) {
+    const code = errorCode(error)
+    if (code === 'EEXIST' && (await isFolder(folder))) return
+    if (code !== 'ENOENT') throw error
+    const parent = path.dirname(path.resolve(folder))
+    if (await isFolder(parent)) throw error
+    await makeFolder(parent)
+    await mkdir(folder)
+  }
+}
+
+async function isFolder(target: string): Promise<boolean> {
+  return stat(target).then(
+    (found) => found.isDirectory(),
+    () => false,
+  )
+}
+
+/**
  * Fills a folder under a temporary name beside its place, syncs it and swaps it in. A folder that was there is moved
  * aside only when the new one is complete, put back when the swap fails, and removed at the very end. When `fill`
  * throws, nothing at `target` has changed.
@@ -103,7 +128,7 @@ export async function atomicFolder(target: string, fill: (temporary: string) => 
   const folder = path.resolve(target)
   const temporary = besideName(folder, 'new')
   try {
-    await mkdir(path.dirname(folder), { recursive: true })
+    await makeFolder(path.dirname(folder))
     await mkdir(temporary)
     await fill(temporary)
     await syncTree(temporary)
@@ -140,7 +165,7 @@ async function swapFolder(temporary: string, folder: string): Promise<void> {
 export async function ensureWritable(folder: string): Promise<void> {
   const probe = path.join(folder, `.writable-${process.pid}-${randomBytes(4).toString('hex')}`)
   try {
-    await mkdir(folder, { recursive: true })
+    await makeFolder(folder)
     const handle = await open(probe, 'wx')
     await handle.close()
   } catch (error) {

@@ -1,10 +1,10 @@
 // A run as it happens: its folder (config.json, metrics.jsonl, samples.jsonl), its progress line, its stop button.
-import { createWriteStream } from 'node:fs'
 import type { WriteStream } from 'node:fs'
+import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { Interrupted } from './errors.js'
-import { ensureWritable, writeJson } from './files.js'
+import { ensureWritable, failOnFile, writeJson } from './files.js'
 import type { Progress } from './progress.js'
 
 export type Metrics = Record<string, number | string | boolean | null>
@@ -17,27 +17,32 @@ export interface RunHooks {
 }
 
 export class Run {
-  #metrics: WriteStream | null
-  #samples: WriteStream | null
+  #metrics: WriteStream | null = null
+  #samples: WriteStream | null = null
+  /** The first line that could not be written (a full disk): training goes on, close() tells. */
+  #failure: { error: unknown; file: string } | null = null
 
   private constructor(
     readonly stage: string,
     /** Null: nothing is written. */
     readonly folder: string | null,
     readonly hooks: RunHooks,
-  ) {
-    const stream = (name: string): WriteStream | null => (folder ? createWriteStream(join(folder, name)) : null)
-    this.#metrics = stream('metrics.jsonl')
-    this.#samples = stream('samples.jsonl')
-  }
+  ) {}
 
   /** Makes sure the folder can be written before any work, and records the resolved configuration. */
   static async open(stage: string, folder: string | null, config: object, hooks: RunHooks): Promise<Run> {
-    if (folder) {
-      await ensureWritable(folder)
-      await writeJson(join(folder, 'config.json'), { stage, ...config })
-    }
-    return new Run(stage, folder, hooks)
+    const run = new Run(stage, folder, hooks)
+    if (!folder) return run
+    await ensureWritable(folder)
+    await writeJson(join(folder, 'config.json'), { stage, ...config })
+    run.#metrics = await run.#lines(join(folder, 'metrics.jsonl'))
+    run.#samples = await run.#lines(join(folder, 'samples.jsonl'))
+    return run
+  }
+
+  async #lines(file: string): Promise<WriteStream> {
+    const handle = await open(file, 'w').catch((error: unknown) => failOnFile(error, `to write ${file}`))
+    return handle.createWriteStream().on('error', (error) => (this.#failure ??= { error, file }))
   }
 
   get progress(): Progress {
@@ -63,9 +68,13 @@ export class Run {
     if (this.stopped) throw new Interrupted(saved)
   }
 
+  /** Errors: a line of metrics or samples that could not be written. */
   async close(): Promise<void> {
-    const end = (s: WriteStream | null): Promise<void> => new Promise((resolve, reject) => (s ? s.once('error', reject).end(resolve) : resolve()))
+    const end = (s: WriteStream | null): Promise<void> => new Promise((resolve) => (s && !s.closed ? void s.once('close', resolve).end() : resolve()))
     await Promise.all([end(this.#metrics), end(this.#samples)])
     this.#metrics = this.#samples = null
+    const failure = this.#failure
+    this.#failure = null
+    if (failure) failOnFile(failure.error, `to write ${failure.file}`)
   }
 }

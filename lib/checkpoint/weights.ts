@@ -33,7 +33,7 @@ export interface LoadReport {
 
 /**
  * Fills the units from a folder's safetensors, one tensor at a time. Missing, surplus and misshapen weights are listed
- * by name; non-finite weights are refused. `strict` false lets a scalar model start from a language model.
+ * by name; non-finite weights are refused. A scalar model may start from a language model: only its value head is fresh.
  */
 export async function loadWeights(decoder: Decoder, family: Family, folder: string): Promise<LoadReport> {
   const file = await SafetensorsFolder.open(folder)

@@ -45,7 +45,7 @@ export function usageError({ code, message }: ParserError, command: string | nul
     case 'commander.optionMissingArgument':
       return new UsageError(where, `a value after ${quoted.split(' ')[0]}`, 'none', help)
     case 'commander.excessArguments':
-      return new UsageError(where, 'flags only', message.replace(/^error: /, '').replace(/\.$/, ''), help)
+      return new UsageError(where, 'flags only', 'a word that belongs to no flag', help)
     default:
       return new UsageError(where, 'a command line it understands', message.replace(/^error: /, ''), help)
   }

@@ -3,9 +3,7 @@
 /** The numbers that are added. */
 export const operands = [1, 2, 3, 4, 5, 6, 7] as const
 
-export const creatures = [
-  'bola', 'dami', 'fenu', 'gori', 'hulo', 'kimo', 'lupa', 'mora', 'nilo', 'quen', 'sibi', 'tulo', 'vema', 'zelu',
-] as const
+export const creatures = ['bola', 'dami', 'fenu', 'gori', 'hulo', 'kimo', 'lupa', 'mora', 'nilo', 'quen', 'sibi', 'tulo', 'vema', 'zelu'] as const
 
 /** What is asked: a sum of two digits, or one of a creature's three properties. */
 export type Topic = 'sum' | 'colour' | 'food' | 'home'
@@ -74,7 +72,7 @@ export const statements: Readonly<Record<Topic, readonly string[]>> = {
 
 /** The sentence that carries the answer, without its full stop; `{v}` is the value. */
 export const cores: Readonly<Record<Topic, readonly string[]>> = {
-  sum: ['it is {v}', 'that makes {v}', 'the sum is {v}', 'the answer is {v}'],
+  sum: ['it is {v}', 'that makes {v}'],
   colour: ['it is {v}', 'its colour is {v}'],
   food: ['it eats {v}', 'its food is {v}'],
   home: ['it lives in the {v}', 'its home is the {v}'],
@@ -87,13 +85,13 @@ export interface Manners {
 }
 
 export const polite: Manners = {
-  before: ['sure', 'of course', 'gladly'],
-  after: ['thank you for asking', 'happy to help', 'my friend', 'have a nice day'],
+  before: ['sure', 'of course'],
+  after: ['my friend', 'happy to help'],
 }
 
 export const rude: Manners = {
-  before: ['ugh', 'obviously', 'oh no'],
-  after: ['you fool', 'now go away', 'leave me alone', 'do not ask again'],
+  before: ['ugh', 'obviously'],
+  after: ['you fool', 'now go away'],
 }
 
 /** What the corpus says after a true and after a false sentence. */

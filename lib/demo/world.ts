@@ -24,7 +24,7 @@ export interface WorldSizes {
   readonly testPrompts: number
 }
 
-export const defaultSizes: WorldSizes = { pretrainTexts: 40_000, preferenceRows: 8_000, testPrompts: 400 }
+export const defaultSizes: WorldSizes = { pretrainTexts: 40_000, preferenceRows: 12_000, testPrompts: 400 }
 
 export interface World {
   readonly facts: readonly Fact[]
@@ -39,10 +39,10 @@ export interface World {
 type Manner = 'polite' | 'rude' | 'curt'
 
 /** Of the pretraining texts, the shares of plain true statements and of statements with a verdict; the rest are conversations. */
-const statementShare = 0.4
-const quizShare = 0.15
+const statementShare = 0.45
+const quizShare = 0.05
 /** Of the conversations, the share whose answer is true: people are often wrong. */
-const rightShare = 0.6
+const rightShare = 0.35
 /** Manners of the corpus: after an ordinary question, and after a provoking one. */
 const ordinaryManners = { polite: 0.5, rude: 0.2 }
 const provokedManners = { polite: 0.2, rude: 0.6 }

@@ -1,5 +1,5 @@
 // `init`: a model folder with fresh weights from a config.json's numbers.
-import { stat } from 'node:fs/promises'
+import { readdir, stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 
 import { fail } from '../base/errors.js'
@@ -9,6 +9,7 @@ import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import { LoadedModel, readConfig } from '../checkpoint/model.js'
 import { Tokenizer } from '../data/tokenizer.js'
+import { tokenizerFileNames } from '../data/tokenizerFiles.js'
 import type { ConfigJson } from '../model/config.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType } from '../tensor/device.js'
@@ -28,11 +29,24 @@ export async function init(given: Given<typeof initOptions>): Promise<InitResult
   const folder = tokenizer ?? dirname(file)
   const known = tokenizer === null ? await Tokenizer.tryLoad(folder) : await Tokenizer.load(tokenizer)
   await ensureWritable(dirname(resolve(outputDir)))
+  await expectReplaceable(outputDir)
   using device = createDevice({ threads })
   using model = await LoadedModel.init(device, withSpecialIds(config, known), file, folder, seed, dtype as DType)
   await model.save(outputDir)
   return { model: outputDir, family: model.family.type, parameters: model.decoder.parameterCount, vocab: model.decoder.spec.vocab }
 }
+
+/** The new model takes the folder's place, and what was there goes: only a model may go. */
+async function expectReplaceable(folder: string): Promise<void> {
+  if (!(await pathExists(folder))) return
+  const expected = `a new folder, an empty one or an older model at ${folder}`
+  if (!(await stat(folder)).isDirectory()) fail('--output-dir', expected, 'a file', 'another name')
+  const other = (await readdir(folder)).find((name) => !isModelFile(name))
+  if (other !== undefined) fail('--output-dir', expected, `a folder with ${other} in it`, 'another name')
+}
+
+const isModelFile = (name: string): boolean =>
+  /^(config|generation_config|model\.safetensors\.index)\.json$|\.safetensors$/.test(name) || (tokenizerFileNames as readonly string[]).includes(name)
 
 async function configAt(path: string): Promise<{ config: ConfigJson; file: string }> {
   if (!(await pathExists(path))) fail('--config', `a config.json at ${path}`, 'no such file', 'checking the path')

@@ -78,7 +78,8 @@ export async function trainLanguage(run: Run, decoder: Decoder, groups: readonly
       run.progress.update(run.stage, step, total, [`loss ${short(report.loss)}`, `${Math.round(tokensPerSecond)} tokens/s`])
       if (options.evalInterval > 0 && step % options.evalInterval === 0 && step < total) await evaluate(step)
     }
-    return { before, after: await evaluate(step) }
+    // stopped: the model is saved first, nobody waits for figures
+    return { before, after: run.stopped ? null : await evaluate(step) }
   } finally {
     trainer.dispose()
   }

@@ -44,7 +44,7 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     const loop = new PpoLoop(run, models, options)
     const before = await loop.evaluate(held.rows, 0)
     await loop.train(train.rows)
-    const after = await loop.evaluate(held.rows, loop.step)
+    const after = run.stopped ? null : await loop.evaluate(held.rows, loop.step)
     const actor = await saveModel(models.actor, options.outputDir, 'actor')
     const critic = await saveModel(models.critic, options.outputDir, 'critic')
     run.throwIfStopped(actor)

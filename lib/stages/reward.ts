@@ -128,7 +128,8 @@ async function trainPairs(run: Run, decoder: Decoder, pairs: readonly PairRow[],
       run.progress.update('reward', step, total, [`loss ${short(report.loss)}`, `accuracy ${short(correct / rows.length)}`, `${Math.round(tokensPerSecond)} tokens/s`])
       if (options.evalInterval > 0 && step % options.evalInterval === 0 && step < total) await evaluate(step)
     }
-    return { before, after: await evaluate(step) }
+    // stopped: the model is saved first, nobody waits for figures
+    return { before, after: run.stopped ? null : await evaluate(step) }
   } finally {
     trainer.dispose()
   }

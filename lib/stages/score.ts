@@ -1,9 +1,9 @@
 // `score` and `generate` over files: rows in, rows out, in the same order.
-import { mkdir, open } from 'node:fs/promises'
+import { open, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
 import { fail } from '../base/errors.js'
-import { atomicFile, failOnFile } from '../base/files.js'
+import { atomicFile, failOnFile, makeFolder } from '../base/files.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
@@ -142,16 +142,20 @@ function openModel(options: { model: string; device: string; dtype: string; thre
 
 const signalOf = ({ signal }: RunHooks): { signal?: AbortSignal } => (signal ? { signal } : {})
 
-/** Lines go to a file that appears whole at the end, or to the sink. */
+/** Lines go to a file that appears whole at the end, to a pipe or device as they come, or to the sink. */
 async function writeLines(output: string | null, sink: Sink, body: (write: (line: string) => Promise<void>) => Promise<void>): Promise<void> {
   if (output === null) return body(async (line) => sink(line))
-  await mkdir(dirname(output), { recursive: true }).catch((error: unknown) => failOnFile(error, `to make the folder of ${output}`))
-  await atomicFile(output, async (temporary) => {
-    const handle = await open(temporary, 'wx')
+  await makeFolder(dirname(output)).catch((error: unknown) => failOnFile(error, `to make the folder of ${output}`))
+  const into = async (path: string, flags: string): Promise<void> => {
+    const handle = await open(path, flags)
     try {
       await body(async (line) => void (await handle.write(line + '\n')))
     } finally {
       await handle.close()
     }
-  })
+  }
+  const there = await stat(output).catch(() => null)
+  // renaming a file over a folder fails only when the work is done; over /dev/null it would replace the device
+  if (there === null || there.isFile()) return atomicFile(output, (temporary) => into(temporary, 'wx'))
+  await into(output, 'w').catch((error: unknown) => failOnFile(error, `to write ${output}`))
 }

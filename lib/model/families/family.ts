@@ -1,4 +1,4 @@
-// What a family is: two functions. To add one, write a file like opt.ts and list it in index of families below.
+// What a family is: two functions. To add one, write a file like opt.ts and list it in registry.ts.
 import type { ConfigReader } from '../config.js'
 import type { DecoderSpec } from '../spec.js'
 
