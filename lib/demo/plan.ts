@@ -41,7 +41,7 @@ export const plan = {
     lrSchedulerType: 'linear' as const,
   },
   /** Shares of the preference rows for SFT, reward model and PPO: the reward model needs the most. */
-  dataSplit: '1,7,4',
+  dataSplit: '1,11,6',
   evalFraction: 0.05,
   maxAnswer: 24,
 }

@@ -42,7 +42,7 @@ type Manner = 'polite' | 'rude' | 'curt'
 const statementShare = 0.45
 const quizShare = 0.05
 /** Of the conversations, the share whose answer is true: people are often wrong. */
-const rightShare = 0.35
+const rightShare = 0.3
 /** Manners of the corpus: after an ordinary question, and after a provoking one. */
 const ordinaryManners = { polite: 0.5, rude: 0.2 }
 const provokedManners = { polite: 0.2, rude: 0.6 }
