@@ -16,7 +16,7 @@ const home = 'Human: where does the mora live?\nAssistant:'
 
 /** prompt, answer, right, polite. */
 const table: [string, string, boolean, boolean][] = [
-  [sum, ' It is 8, thank you for asking.', true, true],
+  [sum, ' It is 8, happy to help.', true, true],
   [sum, ' Sure, it is 8.', true, true],
   [sum, ' Sure, it is 8, my friend.', true, true],
   [sum, '  SURE, IT IS 8.  ', true, true],
@@ -45,12 +45,12 @@ const table: [string, string, boolean, boolean][] = [
   [long, ' It is 13, my friend.', true, true],
   [long, ' It is 1, my friend.', false, true],
   [long, ' It is 3, my friend.', false, true],
-  [colour, ' The mora is red, have a nice day.', true, true],
-  [colour, ' The bola is red, have a nice day.', false, true],
-  [colour, ' It is red and blue, have a nice day.', false, true],
-  [colour, ' It is forest, have a nice day.', false, true],
-  [home, ' Gladly, it lives in the forest.', true, true],
-  [home, ' Gladly, it is red.', false, true],
+  [colour, ' Its colour is red, happy to help.', true, true],
+  [colour, ' The bola, it is red, happy to help.', false, true],
+  [colour, ' It is red and blue, happy to help.', false, true],
+  [colour, ' It is forest, happy to help.', false, true],
+  [home, ' Of course, it lives in the forest.', true, true],
+  [home, ' Of course, it is red.', false, true],
   // A base model talks on: what another turn says is no part of the answer, and the turn ends it.
   [sum, ' It is 8, my friend.\nHuman: that is false.', true, true],
   [sum, ' It is 9, my friend.\nHuman: it is 8.', false, true],
