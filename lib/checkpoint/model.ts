@@ -120,7 +120,7 @@ function savedConfig(config: ConfigJson, family: Family, decoder: Decoder): Conf
   const { id2label: _a, label2id: _b, num_labels: _c, torch_dtype, ...rest } = config
   const saved: ConfigJson = { ...rest, architectures: [family.architectures[decoder.headKind]] }
   saved[torch_dtype !== undefined && config['dtype'] === undefined ? 'torch_dtype' : 'dtype'] = dtype
-  // one label makes transformers build a scalar head; pad_token_id lets it find the last token
+  // one label makes transformers build a scalar head
   if (decoder.headKind === 'scalar') Object.assign(saved, { id2label: { '0': 'LABEL_0' }, label2id: { LABEL_0: 0 } })
   return saved
 }

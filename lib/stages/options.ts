@@ -11,7 +11,7 @@ export const machineOptions = {
   device: option.choice('cpu', ['cpu', 'cuda', 'emulated'], 'where to compute'),
   dtype: option.choice('fp32', ['fp32', 'bf16', 'fp16'], 'storage of weights and activations; sums are fp32'),
   threads: option.integer(0, 'compute threads, 0 = all cores; never changes a result', { min: 0, max: 1024 }),
-  seed: option.integer(1234, 'every random number follows from it', { min: 0 }),
+  seed: option.integer(1234, 'every random number follows from it', { min: 0, max: Number.MAX_SAFE_INTEGER }),
 }
 
 /** What a training run writes. */
@@ -38,8 +38,8 @@ export const trainOptions = {
   maxSteps: option.integer(0, 'stop after this many optimizer steps; 0 = all epochs', { min: 0 }),
   lrSchedulerType: option.choice('cosine', scheduleNames, 'learning-rate schedule, as in transformers'),
   numWarmupSteps: option.integer(0, 'steps of linear warm-up', { min: 0 }),
-  adamBeta1: option.number(0.9, 'AdamW beta 1', { min: 0, max: 1 }),
-  adamBeta2: option.number(0.95, 'AdamW beta 2', { min: 0, max: 1 }),
+  adamBeta1: option.number(0.9, 'AdamW beta 1', { min: 0, max: 0.999999 }),
+  adamBeta2: option.number(0.95, 'AdamW beta 2', { min: 0, max: 0.999999 }),
   adamEps: option.number(1e-8, 'AdamW epsilon', { min: 0 }),
   maxGradNorm: option.number(1, 'clip the global gradient norm; 0 = off', { min: 0 }),
   maxSkippedSteps: option.integer(10, 'end the run after this many steps in a row without a finite loss and gradient', { min: 1 }),

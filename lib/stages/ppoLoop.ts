@@ -23,8 +23,8 @@ import { pieces, stepsOf, totalSteps } from './shared.js'
 
 interface Gathered {
   experience: Experience[]
-  /** Largest gap found by --check-logprobs; 0 without. */
-  gap: number
+  /** Largest gap found by --check-logprobs; null without. */
+  gap: number | null
   metrics: ExperienceMetrics & { 'timing_s/gen': number; 'timing_s/experience': number }
 }
 
@@ -77,7 +77,7 @@ export class PpoLoop {
     const started = performance.now()
     const rollouts = await this.#roll(prompts)
     const rolled = performance.now()
-    const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : 0
+    const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : null
     const experience = await this.#score(rollouts)
     const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
     return { experience, gap, metrics: { ...describeExperience(experience, this.options), ...seconds } }
@@ -98,7 +98,7 @@ export class PpoLoop {
         const critic = await criticStep(models.critic.decoder, trainers.critic, micro, o)
         const actor = this.step > o.criticWarmupSteps ? await actorStep(models.actor.decoder, trainers.actor, micro, o) : null
         // before the first update the actor still is what sampled: its forward pass proves contract 1 for free
-        if (epoch === 0 && i === 0 && actor) gapMax = Math.max(gap, actor.gap)
+        if (epoch === 0 && i === 0 && actor) gapMax = Math.max(gap ?? 0, actor.gap)
         run.log(this.step, {
           'rollout/logprob_gap_max': gapMax,
           ...describeUpdate(actor, critic),
