@@ -1,11 +1,12 @@
 // A model is a folder in the Hugging Face layout: config.json, safetensors, tokenizer files. Load, make, save.
+import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { fail } from '../base/errors.js'
 import { atomicFolder, pathExists, readJson, writeJson } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
 import { Tokenizer } from '../data/tokenizer.js'
-import { copyTokenizer, readSpecialIds } from '../data/tokenizerFiles.js'
+import { copyTokenizer, readSpecialIds, tokenizerFileNames } from '../data/tokenizerFiles.js'
 import type { SpecialIds } from '../data/tokenizerFiles.js'
 import type { ConfigJson } from '../model/config.js'
 import { Decoder } from '../model/decoder.js'
@@ -129,3 +130,15 @@ function savedConfig(config: ConfigJson, family: Family, decoder: Decoder): Conf
 export function parameterBytes(decoder: Decoder): number {
   return decoder.units.reduce((n, u) => n + numel([u.layout.size]) * (u.dtype === 'fp32' ? 4 : 2), 0)
 }
+
+/** A saved model takes the folder's place, and what was there goes: only a model may go. */
+export async function expectReplaceable(folder: string): Promise<void> {
+  if (!(await pathExists(folder))) return
+  const expected = `a new folder, an empty one or an older model at ${folder}`
+  if (!(await stat(folder)).isDirectory()) fail('--output-dir', expected, 'a file', 'another name')
+  const other = (await readdir(folder)).find((name) => !isModelFile(name))
+  if (other !== undefined) fail('--output-dir', expected, `a folder with ${other} in it`, 'another name')
+}
+
+const isModelFile = (name: string): boolean =>
+  /^(config|generation_config|model\.safetensors\.index)\.json$|\.safetensors$/.test(name) || (tokenizerFileNames as readonly string[]).includes(name)

@@ -1,5 +1,5 @@
 // `init`: a model folder with fresh weights from a config.json's numbers.
-import { readdir, stat } from 'node:fs/promises'
+import { stat } from 'node:fs/promises'
 import { basename, dirname, join, resolve } from 'node:path'
 
 import { fail } from '../base/errors.js'
@@ -7,9 +7,8 @@ import { ensureWritable, pathExists, readJson } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
-import { LoadedModel, readConfig } from '../checkpoint/model.js'
+import { LoadedModel, expectReplaceable, readConfig } from '../checkpoint/model.js'
 import { Tokenizer } from '../data/tokenizer.js'
-import { tokenizerFileNames } from '../data/tokenizerFiles.js'
 import type { ConfigJson } from '../model/config.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType } from '../tensor/device.js'
@@ -35,18 +34,6 @@ export async function init(given: Given<typeof initOptions>): Promise<InitResult
   await model.save(outputDir)
   return { model: outputDir, family: model.family.type, parameters: model.decoder.parameterCount, vocab: model.decoder.spec.vocab }
 }
-
-/** The new model takes the folder's place, and what was there goes: only a model may go. */
-async function expectReplaceable(folder: string): Promise<void> {
-  if (!(await pathExists(folder))) return
-  const expected = `a new folder, an empty one or an older model at ${folder}`
-  if (!(await stat(folder)).isDirectory()) fail('--output-dir', expected, 'a file', 'another name')
-  const other = (await readdir(folder)).find((name) => !isModelFile(name))
-  if (other !== undefined) fail('--output-dir', expected, `a folder with ${other} in it`, 'another name')
-}
-
-const isModelFile = (name: string): boolean =>
-  /^(config|generation_config|model\.safetensors\.index)\.json$|\.safetensors$/.test(name) || (tokenizerFileNames as readonly string[]).includes(name)
 
 async function configAt(path: string): Promise<{ config: ConfigJson; file: string }> {
   if (!(await pathExists(path))) fail('--config', `a config.json at ${path}`, 'no such file', 'checking the path')

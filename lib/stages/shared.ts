@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { Progress } from '../base/progress.js'
 import { Run } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
-import { LoadedModel } from '../checkpoint/model.js'
+import { LoadedModel, expectReplaceable } from '../checkpoint/model.js'
 import type { LoadOptions } from '../checkpoint/model.js'
 import { epochOrder, batches } from '../data/epochs.js'
 import type { TokenReport } from '../data/records.js'
@@ -81,6 +81,9 @@ export async function saveModel(model: LoadedModel, outputDir: string | null, na
 
 /** Opens the run's folder, runs `body`, closes it whatever happens. */
 export async function withRun<T>(stage: string, options: { outputDir: string | null }, hooks: RunHooks, body: (run: Run) => Promise<T>): Promise<T> {
+  // what the stage will save must not take the place of something else: said before the work, not after it
+  if (options.outputDir !== null)
+    for (const name of ['model', 'actor', 'critic']) await expectReplaceable(join(options.outputDir, name))
   const run = await Run.open(stage, options.outputDir, options, hooks)
   try {
     return await body(run)

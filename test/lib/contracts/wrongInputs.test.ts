@@ -170,6 +170,17 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
   ['rows without pairs for a reward model', async () => reward({ modelNameOrPath: await opt(), dataPath: [await rows()], threads: 1 }), 'data', /chosen/],
   ['one token where pretraining needs two', async () => pretrain({ modelNameOrPath: await opt(), dataPath: [await rows()], maxSeqLen: 1, threads: 1 }), '--max-seq-len', /at least 2/],
   ['an output folder that is a file', async () => given({ outputDir: join(await rows(), 'run') }), /./, /run/],
+  [
+    "an output folder whose model would replace a user's files",
+    async () => {
+      const outputDir = await folder()
+      await mkdir(join(outputDir, 'model'))
+      await writeFile(join(outputDir, 'model', 'notes.txt'), 'mine')
+      return given({ outputDir })
+    },
+    '--output-dir',
+    /older model at .*model, received a folder with notes\.txt/,
+  ],
   ['an actor and a reward model of different vocabularies', async () => ppoOn({}, modelFolder('llama-tiny')), 'ppo', /vocabulary \(97\).*101/],
   ['prompts and answers beyond the positions', () => ppoOn({ maxPromptSeqLen: 60, maxAnswerSeqLen: 60 }), 'ppo', /at most 64 tokens together.*60 \+ 60/],
   ['cut sampling in PPO', () => ppoOn({ topK: 5 }), 'ppo', /--top-k 5.*--allow-cut-sampling/],
