@@ -14,7 +14,6 @@ import type { Family } from '../model/families/family.js'
 import { readSpec } from '../model/families/registry.js'
 import { initialize, initializeValueHead } from '../model/initialize.js'
 import type { HeadKind } from '../model/spec.js'
-import { numel } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
 import { writeSafetensorsFolder } from './shards.js'
 import { loadWeights, weightSources, writeFloats } from './weights.js'
@@ -124,11 +123,6 @@ function savedConfig(config: ConfigJson, family: Family, decoder: Decoder): Conf
   // one label makes transformers build a scalar head
   if (decoder.headKind === 'scalar') Object.assign(saved, { id2label: { '0': 'LABEL_0' }, label2id: { LABEL_0: 0 } })
   return saved
-}
-
-/** Bytes of the parameters. */
-export function parameterBytes(decoder: Decoder): number {
-  return decoder.units.reduce((n, u) => n + numel([u.layout.size]) * (u.dtype === 'fp32' ? 4 : 2), 0)
 }
 
 /** A saved model takes the folder's place, and what was there goes: only a model may go. */

@@ -11,8 +11,6 @@
 namespace threefold::cpu {
 namespace {
 
-int64_t grain(int64_t hidden) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(hidden, 1)); }
-
 // int32 [T]; every value in [0, bound) once `offset` is added.
 void check_ids(const char* what, const View& ids, int64_t t, int64_t bound, int64_t offset, const char* cure) {
   expect("embedding", what, ids, DType::i32, {t});
@@ -38,7 +36,7 @@ void scatter_add(Exec& ex, const View& ids, int64_t offset, int64_t frozen, cons
   std::vector<int64_t> next(start.begin(), start.end() - 1);
   for (int64_t i = 0; i < t; ++i) order[next[id[i] + offset]++] = int32_t(i);
 
-  ex.pool.parallel_blocks(int64_t(used.size()), grain(h), [&](int64_t begin, int64_t end) {
+  ex.pool.parallel_blocks(int64_t(used.size()), row_grain(h), [&](int64_t begin, int64_t end) {
     Scratch<float> wide(ex, h);
     for (int64_t u = begin; u < end; ++u) {
       float* row = table.f32() + used[u] * h;
@@ -63,7 +61,7 @@ void embedding_forward(Exec& ex, const EmbeddingForward& o) {
     check_ids("positions", o.positions, t, o.position_table.dim(0), o.position_offset, kPositionCure);
   }
   int64_t bytes = h * size_of(o.table.dtype);
-  ex.pool.parallel_blocks(t, grain(h), [&](int64_t begin, int64_t end) {
+  ex.pool.parallel_blocks(t, row_grain(h), [&](int64_t begin, int64_t end) {
     Scratch<float> a(ex, h), b(ex, h);
     for (int64_t i = begin; i < end; ++i) {
       int64_t id = o.ids.i32()[i];
@@ -102,7 +100,7 @@ void gather_rows(Exec& ex, const GatherRows& o) {
   int64_t r = o.out.dim(0), h = o.x.dim(1), bytes = h * size_of(o.x.dtype);
   expect(where, "out", o.out, o.x.dtype, {r, h});
   expect_indices(where, "rows", o.rows, r, o.x.dim(0), "row numbers of this batch");
-  ex.pool.parallel_blocks(r, grain(h), [&](int64_t begin, int64_t end) {
+  ex.pool.parallel_blocks(r, row_grain(h), [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i)
       std::memcpy(o.out.as<char>() + i * bytes, o.x.as<char>() + o.rows.i32()[i] * bytes, bytes);
   });

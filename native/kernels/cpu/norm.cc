@@ -13,8 +13,6 @@ namespace {
 // change nothing.
 constexpr int64_t kPiece = 32;
 
-// Rows one thread takes at a time: about 16 thousand elements.
-int64_t grain(int64_t hidden) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(hidden, 1)); }
 
 void check(const char* where, const View& x, const View& weight, bool rms, const View& mean, const View& rstd) {
   expect_rank(where, "x", x, 2);
@@ -36,7 +34,7 @@ void norm_forward(Exec& ex, const NormForward& o) {
   Scratch<float> parameters(ex, 2 * h);
   const float* weight = load(o.weight, 0, h, parameters.data());
   const float* bias = o.bias ? load(o.bias, 0, h, parameters.data() + h) : nullptr;
-  ex.pool.parallel_blocks(rows, grain(h), [&](int64_t begin, int64_t end) {
+  ex.pool.parallel_blocks(rows, row_grain(h), [&](int64_t begin, int64_t end) {
     Scratch<float> row(ex, h);
     for (int64_t t = begin; t < end; ++t) {
       const float* x = load(o.x, t * h, h, row.data());

@@ -1,11 +1,15 @@
 // Reading and writing rows of any storage dtype as fp32: kernels compute in fp32 and touch storage through these.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 
 #include "kernels/cpu/isa.h"
 
 namespace threefold::cpu {
+
+// Rows of one work item when rows are cheap: about 16384 elements, so small work stays on one thread.
+inline int64_t row_grain(int64_t hidden) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(hidden, 1)); }
 
 // n fp32 values at element `offset` of v: a direct pointer when v is fp32, otherwise widened into `scratch`.
 inline const float* load(const View& v, int64_t offset, int64_t n, float* scratch) {

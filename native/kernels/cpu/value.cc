@@ -16,7 +16,6 @@ int64_t check(const char* where, const View& hidden, const View& weight, const V
   return expect_rows(where, rows, hidden.dim(0));
 }
 
-int64_t grain(int64_t hidden) { return std::max<int64_t>(1, 16384 / std::max<int64_t>(hidden, 1)); }
 
 }  // namespace
 
@@ -25,7 +24,7 @@ void value_forward(Exec& ex, const ValueForward& o) {
   expect("value_forward", "values", o.values, DType::f32, {r});
   Scratch<float> wide(ex, h);
   const float* weight = load(o.weight, 0, h, wide.data());
-  ex.pool.parallel_blocks(r, grain(h), [&](int64_t begin, int64_t end) {
+  ex.pool.parallel_blocks(r, row_grain(h), [&](int64_t begin, int64_t end) {
     Scratch<float> row(ex, h);
     for (int64_t i = begin; i < end; ++i)
       o.values.f32()[i] = isa().dot(load(o.hidden, o.rows.i32()[i] * h, h, row.data()), weight, h);
@@ -46,7 +45,7 @@ void value_backward(Exec& ex, const ValueBackward& o) {
     const float* weight = load(o.weight, 0, h, wide.data());
     std::vector<float> factor(t);  // 0 in rows that were not chosen
     for (int64_t i = 0; i < r; ++i) factor[rows[i]] = dvalues[i];
-    ex.pool.parallel_blocks(t, grain(h), [&](int64_t begin, int64_t end) {
+    ex.pool.parallel_blocks(t, row_grain(h), [&](int64_t begin, int64_t end) {
       Scratch<float> row(ex, h);
       for (int64_t i = begin; i < end; ++i) {
         float* out = target(o.dhidden, i * h, row.data());
