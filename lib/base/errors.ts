@@ -29,7 +29,7 @@ export class UsageError extends ThreefoldError {
 export class Interrupted extends Error {
   override readonly name = 'Interrupted'
   constructor(readonly saved: string | null) {
-    super(saved ? `stopped; what was trained so far is in ${saved}` : 'stopped')
+    super(saved ? `stopped; what was done so far is in ${saved}` : 'stopped')
   }
 }
 
@@ -37,19 +37,9 @@ export function fail(where: string, expected: string, received: string, cure: st
   throw new ThreefoldError(where, expected, received, cure)
 }
 
-interface Parts {
-  where?: unknown
-  expected?: unknown
-  received?: unknown
-  cure?: unknown
-}
-
-/** Any thrown thing as a ThreefoldError: the addon's errors carry the same four parts; system errors are put in words. */
+/** Any thrown thing as a ThreefoldError: system errors are put in words. */
 export function asThreefoldError(error: unknown, where: string): ThreefoldError {
   if (error instanceof ThreefoldError) return error
-  const { where: w, expected, received, cure } = (error ?? {}) as Parts
-  if (typeof w === 'string' && typeof expected === 'string' && typeof received === 'string' && typeof cure === 'string')
-    return new ThreefoldError(w, expected, received, cure, { cause: error })
   const e: NodeJS.ErrnoException = error instanceof Error ? error : new Error(String(error))
   const cures: Record<string, string> = {
     ENOENT: 'checking the path',

@@ -1,4 +1,5 @@
 // The typed face of the addon (native/binding). Private: users see lib/index.ts.
+import { ThreefoldError } from '../base/errors.js'
 import { loadAddon } from './load.js'
 
 export type DType = 'fp32' | 'bf16' | 'fp16' | 'int32'
@@ -128,6 +129,8 @@ export interface Native {
   Layer: new (numbers: LayerNumbers) => NativeLayer
   Batch: new (device: NativeDevice, rows: PackedRows | DecodeRows) => NativeBatch
   cpuInfo(): { available: string[]; isa: string; cores: number }
+  /** Makes the errors that the addon throws and rejects with. */
+  setErrorMaker(make: (where: string, expected: string, received: string, cure: string) => Error): void
 
   matmul(
     device: NativeDevice,
@@ -236,6 +239,9 @@ let loaded: Native | undefined
 
 /** The addon, loaded on first use so that `--help` needs no binary. */
 export function native(): Native {
-  loaded ??= loadAddon() as Native
+  if (!loaded) {
+    loaded = loadAddon() as Native
+    loaded.setErrorMaker((where, expected, received, cure) => new ThreefoldError(where, expected, received, cure))
+  }
   return loaded
 }

@@ -13,7 +13,7 @@ import { Decoder } from '../model/decoder.js'
 import type { Family } from '../model/families/family.js'
 import { readSpec } from '../model/families/registry.js'
 import { initialize, initializeValueHead } from '../model/initialize.js'
-import type { HeadKind } from '../model/spec.js'
+import type { DecoderSpec, HeadKind } from '../model/spec.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
 import { writeSafetensorsFolder } from './shards.js'
 import { loadWeights, weightSources, writeFloats } from './weights.js'
@@ -48,6 +48,9 @@ export class LoadedModel {
   static async load(device: NativeDevice, folder: string, options: LoadOptions): Promise<LoadedModel> {
     const config = await readConfig(folder)
     const head = options.head ?? headOf(config)
+    // a tied head would load as if it had been trained to speak
+    if (head === 'logprob' && headOf(config) === 'scalar')
+      fail('model', `a language model in ${folder}`, `a reward model (${JSON.stringify(config['architectures'])})`, 'the SFT or actor model; the folders of actor and critic may be swapped')
     const model = await LoadedModel.#make(device, config, join(folder, 'config.json'), folder, { ...options, head })
     try {
       const { freshValueHead } = await loadWeights(model.decoder, model.family, folder)
@@ -70,9 +73,7 @@ export class LoadedModel {
   static async #make(device: NativeDevice, config: ConfigJson, where: string, folder: string, options: LoadOptions & { head: HeadKind }): Promise<LoadedModel> {
     if (options.dtype !== 'fp32' && options.dtype !== 'bf16') fail('--dtype', 'fp32 or bf16', options.dtype, '--dtype bf16')
     const { family, spec } = readSpec(config, where)
-    const tokenizer = await Tokenizer.tryLoad(folder)
-    if (tokenizer && tokenizer.vocabSize > spec.vocab)
-      fail('model', `a tokenizer with at most ${spec.vocab} ids in ${folder}`, `${tokenizer.vocabSize}`, 'the tokenizer that belongs to this model, or a larger vocab_size')
+    const tokenizer = await tokenizerFor(folder, spec)
     const special = tokenizer ?? (await readSpecialIds(folder))
     const decoder = new Decoder(device, spec, options.dtype, options.head, options.positions)
     return new LoadedModel(decoder, family, config, tokenizer, special, folder)
@@ -100,6 +101,14 @@ export class LoadedModel {
   [Symbol.dispose](): void {
     this.dispose()
   }
+}
+
+/** The tokenizer of a model folder, or null. Error: one with more ids than the model has. */
+export async function tokenizerFor(folder: string, spec: DecoderSpec): Promise<Tokenizer | null> {
+  const tokenizer = await Tokenizer.tryLoad(folder)
+  if (tokenizer && tokenizer.vocabSize > spec.vocab)
+    fail('model', `a tokenizer with at most ${spec.vocab} ids in ${folder}`, `${tokenizer.vocabSize}`, 'the tokenizer that belongs to this model, or a larger vocab_size')
+  return tokenizer
 }
 
 export async function readConfig(folder: string): Promise<ConfigJson> {

@@ -14,8 +14,8 @@ import { silent } from '../stages/shared.js'
 import { createDevice } from '../tensor/device.js'
 import { createChecker } from './checker.js'
 import { writeDemoFiles } from './files.js'
-import type { Gold } from './judge.js'
-import { judge } from './judge.js'
+import type { Gain, Gold, Judged } from './judge.js'
+import { gainOver, judge } from './judge.js'
 import { demoOptions } from './options.js'
 import { plan } from './plan.js'
 import { makeWorld } from './world.js'
@@ -24,6 +24,8 @@ export interface DemoResult {
   /** Share of right-and-polite answers on held-out prompts. */
   gold: { base: number; sft: number; ppo: number; control?: number }
   details: Record<string, Gold>
+  /** SFT over base, PPO over SFT, and the control over SFT, which must gain nothing. */
+  gains: Record<string, Gain>
   /** Mean KL of PPO's answers from the reference, and reward accuracy on held-out pairs. */
   kl: number | null
   rewardAccuracy: number | null
@@ -68,9 +70,12 @@ export async function runDemo(given: Given<typeof demoOptions> = {}, hooks: RunH
     folders['control'] = at('control', 'actor')
   }
 
-  const details = await timed('judge', () => judgeAll(folders, world, seed, threads))
-  const gold = Object.fromEntries(Object.entries(details).map(([name, g]) => [name, g.share])) as DemoResult['gold']
-  return { gold, details, kl: trained.after?.kl ?? null, rewardAccuracy: rm.after?.accuracy ?? null, times, seconds: (performance.now() - started) / 1000, folder: outputDir }
+  const judged = await timed('judge', () => judgeAll(folders, world, seed, threads))
+  const gold = eachOf(judged, (j) => j.gold.share) as DemoResult['gold']
+  const details = eachOf(judged, (j) => j.gold)
+  const gain = (name: string, over: string): Record<string, Gain> => ({ [name]: gainOver(over, judged[name]!, judged[over]!) })
+  const gains = { ...gain('sft', 'base'), ...gain('ppo', 'sft'), ...(control ? gain('control', 'sft') : {}) }
+  return { gold, details, gains, kl: trained.after?.kl ?? null, rewardAccuracy: rm.after?.accuracy ?? null, times, seconds: (performance.now() - started) / 1000, folder: outputDir }
 }
 
 async function initModel(blueprint: string, folder: string, seed: number, threads: number): Promise<void> {
@@ -79,10 +84,14 @@ async function initModel(blueprint: string, folder: string, seed: number, thread
   await model.save(folder)
 }
 
-async function judgeAll(folders: Record<string, string>, world: ReturnType<typeof makeWorld>, seed: number, threads: number): Promise<Record<string, Gold>> {
+async function judgeAll(folders: Record<string, string>, world: ReturnType<typeof makeWorld>, seed: number, threads: number): Promise<Record<string, Judged>> {
   using device = createDevice({ threads })
   const check = createChecker(world.facts)
-  const details: Record<string, Gold> = {}
-  for (const [name, folder] of Object.entries(folders)) details[name] = await judge(device, folder, world.testPrompts, check, seed)
-  return details
+  const judged: Record<string, Judged> = {}
+  for (const [name, folder] of Object.entries(folders)) judged[name] = await judge(device, folder, world.testPrompts, check, seed)
+  return judged
+}
+
+function eachOf<A, B>(all: Record<string, A>, of: (a: A) => B): Record<string, B> {
+  return Object.fromEntries(Object.entries(all).map(([name, a]) => [name, of(a)]))
 }

@@ -2,13 +2,13 @@
 import { fail } from '../base/errors.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
-import { readConfig } from '../checkpoint/model.js'
+import { readConfig, tokenizerFor } from '../checkpoint/model.js'
 import { packByTokens } from '../data/packing.js'
 import { previewPair, previewPrompt, previewRow } from '../data/preview.js'
 import type { PairRow, PromptRow, RawRow, TokenReport, TokenRow } from '../data/records.js'
 import type { StageDataOptions } from '../data/stageData.js'
 import { stageData } from '../data/stageData.js'
-import { Tokenizer } from '../data/tokenizer.js'
+import type { Tokenizer } from '../data/tokenizer.js'
 import { pairRows, promptRows, sftRows, textRows } from '../data/tokenize.js'
 import { readSpec } from '../model/families/registry.js'
 import type { DecoderSpec } from '../model/spec.js'
@@ -53,7 +53,7 @@ interface Source {
 
 async function open(folder: string, maxSeqLen: number): Promise<Source> {
   const { spec } = readSpec(await readConfig(folder), `${folder}/config.json`)
-  return { spec, tokenizer: await Tokenizer.tryLoad(folder), maxSeqLen: Math.min(maxSeqLen, spec.maxPositions) }
+  return { spec, tokenizer: await tokenizerFor(folder, spec), maxSeqLen: Math.min(maxSeqLen, spec.maxPositions) }
 }
 
 /** Tokens of the `count` longest rows: no micro-batch is larger. */

@@ -1,21 +1,18 @@
-// What pretraining and SFT share: next-token loss over counted tokens, steps, evaluation, metrics.
+// What pretraining and SFT share: next-token loss over counted tokens, and its evaluation.
 import type { Run } from '../base/run.js'
 import { short } from '../base/progress.js'
 import { packRows } from '../data/packing.js'
 import type { TokenRow } from '../data/records.js'
 import { scoreLogprobs, trainLogprobsLinear } from '../engine/logprobs.js'
-import { Trainer } from '../engine/trainer.js'
-import type { TrainerOptions } from '../engine/trainer.js'
+import type { Trainer } from '../engine/trainer.js'
 import type { Decoder } from '../model/decoder.js'
 import { perplexity, tokenLoss, tokenLossGrad } from '../rlhf/tokenLoss.js'
-import type { LoopOptions } from './shared.js'
-import { Throughput, pieces, stepsOf, totalSteps } from './shared.js'
+import type { LoopStep, TrainLoopOptions } from './loop.js'
+import { trainLoop } from './loop.js'
+import { pieces } from './shared.js'
 
-export interface LanguageOptions extends TrainerOptions, LoopOptions {
-  perDeviceTrainBatchSize: number
+export interface LanguageOptions extends TrainLoopOptions {
   perDeviceEvalBatchSize: number
-  gradientAccumulationSteps: number
-  evalInterval: number
 }
 
 export interface Evaluation {
@@ -40,47 +37,21 @@ export async function evaluateLanguage(decoder: Decoder, rows: readonly TokenRow
  * The loss of a step is the mean over all its counted tokens, however they are cut into micro-batches.
  */
 export async function trainLanguage(run: Run, decoder: Decoder, groups: readonly (readonly TokenRow[])[], evalRows: readonly TokenRow[], options: LanguageOptions): Promise<{ before: Evaluation | null; after: Evaluation | null }> {
-  const perStep = options.perDeviceTrainBatchSize * options.gradientAccumulationSteps
-  const total = totalSteps(groups.length, perStep, options)
-  const trainer = new Trainer(decoder, options, total)
-  try {
-    const evaluate = async (step: number): Promise<Evaluation | null> => {
-      const result = await evaluateLanguage(decoder, evalRows, options.perDeviceEvalBatchSize)
-      if (result) run.log(step, { 'eval/loss': result.loss, 'eval/perplexity': result.perplexity })
-      return result
-    }
-    const before = await evaluate(0)
-    const throughput = new Throughput()
-    run.progress.start()
-    let step = 0
-    for (const chosen of stepsOf(groups.length, perStep, options)) {
-      if (run.stopped) break
-      step++
-      const batches = pieces(Array.from(chosen), options.perDeviceTrainBatchSize).map((piece) => packRows(piece.flatMap((g) => groups[g]!)))
-      const count = batches.reduce((n, b) => n + b.countedTotal, 0)
-      const report = await trainer.step(async () => {
-        const pending = batches.map((b) => trainLogprobsLinear(decoder, b, tokenLossGrad(b.countedTotal, count)))
-        const logprobs = await Promise.all(pending)
-        return { loss: logprobs.reduce((sum, lp) => sum + tokenLoss(lp, count), 0) }
-      })
-      const tokens = batches.reduce((n, b) => n + b.ids.length, 0)
-      const { seconds, tokensPerSecond } = throughput.tick(tokens)
-      run.log(step, {
-        loss: report.loss,
-        grad_norm: report.gradNorm,
-        learning_rate: report.learningRate,
-        num_tokens: tokens,
-        counted_tokens: count,
-        step_time: seconds,
-        'perf/throughput': tokensPerSecond,
-        skipped_steps: trainer.skipped,
-      })
-      run.progress.update(run.stage, step, total, [`loss ${short(report.loss)}`, `${Math.round(tokensPerSecond)} tokens/s`])
-      if (options.evalInterval > 0 && step % options.evalInterval === 0 && step < total) await evaluate(step)
-    }
-    // stopped: the model is saved first, nobody waits for figures
-    return { before, after: run.stopped ? null : await evaluate(step) }
-  } finally {
-    trainer.dispose()
+  const evaluate = async (step: number): Promise<Evaluation | null> => {
+    const result = await evaluateLanguage(decoder, evalRows, options.perDeviceEvalBatchSize)
+    if (result) run.log(step, { 'eval/loss': result.loss, 'eval/perplexity': result.perplexity })
+    return result
   }
+  const step = async (trainer: Trainer, chosen: Int32Array): Promise<LoopStep> => {
+    const batches = pieces(Array.from(chosen), options.perDeviceTrainBatchSize).map((piece) => packRows(piece.flatMap((g) => groups[g]!)))
+    const count = batches.reduce((n, b) => n + b.countedTotal, 0)
+    const report = await trainer.step(async () => {
+      const pending = batches.map((b) => trainLogprobsLinear(decoder, b, tokenLossGrad(b.countedTotal, count)))
+      const logprobs = await Promise.all(pending)
+      return { loss: logprobs.reduce((sum, lp) => sum + tokenLoss(lp, count), 0) }
+    })
+    const tokens = batches.reduce((n, b) => n + b.ids.length, 0)
+    return { report, tokens, metrics: { counted_tokens: count }, fields: [`loss ${short(report.loss)}`] }
+  }
+  return trainLoop(run, { decoder, rows: groups.length, evaluate, step }, options)
 }

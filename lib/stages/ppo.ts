@@ -8,7 +8,7 @@ import { promptRows } from '../data/tokenize.js'
 import { ppoOptions } from './options.js'
 import { PpoLoop } from './ppoLoop.js'
 import { PpoModels } from './ppoModels.js'
-import { describeReport, openDevice, saveModel, silent, withRun } from './shared.js'
+import { noteRows, openDevice, saveModel, silent, withRun } from './shared.js'
 
 export type PpoOptions = Resolved<typeof ppoOptions>
 
@@ -39,7 +39,7 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxPromptLen: options.maxPromptSeqLen }
     const train = await promptRows(data.train, tokenize)
     const held = await promptRows(data.eval, tokenize)
-    run.progress.note(describeReport('ppo', train.report, data.skipped))
+    noteRows(run, train.report, held.report, data.skipped)
 
     const loop = new PpoLoop(run, models, options)
     const before = await loop.evaluate(held.rows, 0)

@@ -3,12 +3,12 @@ import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { packByTokens } from '../data/packing.js'
-import { stageData } from '../data/stageData.js'
 import { textRows } from '../data/tokenize.js'
 import { trainLanguage } from './language.js'
+import { finishStage, openStage } from './loop.js'
 import { pretrainOptions } from './options.js'
 import type { LanguageResult } from './sft.js'
-import { describeReport, loadModel, openDevice, saveModel, silent, withRun } from './shared.js'
+import { silent, withRun } from './shared.js'
 
 export type PretrainOptions = Resolved<typeof pretrainOptions>
 
@@ -19,21 +19,11 @@ export type PretrainOptions = Resolved<typeof pretrainOptions>
 export async function pretrain(given: Given<typeof pretrainOptions>, hooks: RunHooks = silent): Promise<LanguageResult> {
   const options = resolveOptions('pretrain', pretrainOptions, given)
   return withRun('pretrain', options, hooks, async (run) => {
-    const data = await stageData(options, 1)
-    using device = openDevice(options)
-    using model = await loadModel(device, options.modelNameOrPath, options, { head: 'logprob', positions: options.maxSeqLen })
-    const { tokenizer, decoder } = model
-    const maxSeqLen = Math.min(options.maxSeqLen, decoder.maxPositions)
-    const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen }
-    const train = await textRows(data.train, tokenize)
-    const held = await textRows(data.eval, tokenize)
-    run.progress.note(describeReport('pretrain', train.report, data.skipped))
-
-    const inOrder = Int32Array.from(train.rows, (_, i) => i)
-    const packs = packByTokens(train.rows, inOrder, maxSeqLen).map((pack) => Array.from(pack, (i) => train.rows[i]!))
-    const evaluation = await trainLanguage(run, decoder, packs, held.rows, options)
-    const folder = await saveModel(model, options.outputDir)
-    run.throwIfStopped(folder)
-    return { model: folder, ...evaluation }
+    using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: textRows })
+    const { model, train, held } = stage
+    const maxSeqLen = Math.min(options.maxSeqLen, model.decoder.maxPositions)
+    const packs = packByTokens(train, Int32Array.from(train.keys()), maxSeqLen).map((pack) => Array.from(pack, (i) => train[i]!))
+    const evaluation = await trainLanguage(run, model.decoder, packs, held, options)
+    return { model: await finishStage(run, model, options.outputDir), ...evaluation }
   })
 }

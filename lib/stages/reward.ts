@@ -7,14 +7,15 @@ import type { Run, RunHooks } from '../base/run.js'
 import { RunningSums, wilsonInterval } from '../base/statistics.js'
 import { packRows } from '../data/packing.js'
 import type { PairRow } from '../data/records.js'
-import { stageData } from '../data/stageData.js'
 import { pairRows } from '../data/tokenize.js'
 import { lastTokens, scoreValues, trainValues } from '../engine/logprobs.js'
-import { Trainer } from '../engine/trainer.js'
+import type { Trainer } from '../engine/trainer.js'
 import type { Decoder } from '../model/decoder.js'
 import { pairwiseLoss } from '../rlhf/pairwiseLoss.js'
+import type { LoopStep } from './loop.js'
+import { finishStage, openStage, trainLoop } from './loop.js'
 import { rewardOptions } from './options.js'
-import { Throughput, describeReport, loadModel, openDevice, pieces, saveModel, silent, stepsOf, totalSteps, withRun } from './shared.js'
+import { pieces, silent, withRun } from './shared.js'
 
 export type RewardOptions = Resolved<typeof rewardOptions>
 
@@ -39,20 +40,11 @@ export interface RewardResult {
 export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks = silent): Promise<RewardResult> {
   const options = resolveOptions('reward', rewardOptions, given)
   return withRun('reward', options, hooks, async (run) => {
-    const data = await stageData(options, 2)
-    using device = openDevice(options)
-    using model = await loadModel(device, options.modelNameOrPath, options, { head: 'scalar', positions: options.maxSeqLen })
-    const { tokenizer, decoder } = model
-    const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions) }
-    const train = await pairRows(data.train, tokenize)
-    const held = await pairRows(data.eval, tokenize)
-    run.progress.note(describeReport('reward', train.report, data.skipped))
-
-    const pairs = options.shuffleLabels ? shuffleLabels(train.rows, options.seed) : train.rows
-    const evaluation = await trainPairs(run, decoder, pairs, held.rows, options)
-    const folder = await saveModel(model, options.outputDir)
-    run.throwIfStopped(folder)
-    return { model: folder, ...evaluation }
+    using stage = await openStage(run, options, { step: 2, head: 'scalar', rows: pairRows })
+    const { model, train, held } = stage
+    const pairs = options.shuffleLabels ? shuffleLabels(train, options.seed) : train
+    const evaluation = await trainPairs(run, model.decoder, pairs, held, options)
+    return { model: await finishStage(run, model, options.outputDir), ...evaluation }
   })
 }
 
@@ -65,91 +57,71 @@ function shuffleLabels(pairs: readonly PairRow[], seed: number): PairRow[] {
 /** Chosen answers first, then rejected ones, as one packed batch. */
 const packPairs = (pairs: readonly PairRow[]) => packRows([...pairs.map((p) => p.chosen), ...pairs.map((p) => p.rejected)])
 
-async function trainPairs(run: Run, decoder: Decoder, pairs: readonly PairRow[], evalPairs: readonly PairRow[], options: RewardOptions): Promise<Omit<RewardResult, 'model'>> {
-  const perStep = options.perDeviceTrainBatchSize * options.gradientAccumulationSteps
-  const total = totalSteps(pairs.length, perStep, options)
-  const trainer = new Trainer(decoder, options, total)
-  try {
-    const evaluate = async (step: number): Promise<RewardEvaluation | null> => {
-      const result = await evaluatePairs(decoder, evalPairs, options.perDeviceEvalBatchSize)
-      if (result)
-        run.log(step, {
-          'eval/loss': result.loss,
-          'eval/accuracy': result.accuracy,
-          'eval/accuracy_low': result.interval[0],
-          'eval/accuracy_high': result.interval[1],
-          'eval/rewards/chosen': result.chosen,
-          'eval/rewards/rejected': result.rejected,
-        })
-      return result
-    }
-    const before = await evaluate(0)
-    const throughput = new Throughput()
-    run.progress.start()
-    let step = 0
-    for (const chosen of stepsOf(pairs.length, perStep, options)) {
-      if (run.stopped) break
-      step++
-      const rows = Array.from(chosen, (i) => pairs[i]!)
-      let correct = 0
-      let tokens = 0
-      const scores = { chosen: new RunningSums(), rejected: new RunningSums() }
-      const report = await trainer.step(async () => {
-        let loss = 0
-        for (const part of pieces(rows, options.perDeviceTrainBatchSize)) {
-          const batch = packPairs(part)
-          tokens += batch.ids.length
-          await trainValues(decoder, batch, lastTokens(batch), (values) => {
-            const [c, r] = [values.subarray(0, part.length), values.subarray(part.length)]
-            const result = pairwiseLoss({ chosen: c, rejected: r, count: rows.length, center: options.centerRewardsCoefficient })
-            loss += result.loss
-            correct += result.correct
-            c.forEach((x) => scores.chosen.add(x))
-            r.forEach((x) => scores.rejected.add(x))
-            return { loss: result.loss, grad: Float64Array.from([...result.gradChosen, ...result.gradRejected]) }
-          })
-        }
-        return { loss }
-      })
-      const { seconds, tokensPerSecond } = throughput.tick(tokens)
-      run.log(step, {
-        loss: report.loss,
-        'rewards/accuracies': correct / rows.length,
-        'rewards/chosen': scores.chosen.mean,
-        'rewards/rejected': scores.rejected.mean,
-        'rewards/margins': scores.chosen.mean - scores.rejected.mean,
-        grad_norm: report.gradNorm,
-        learning_rate: report.learningRate,
-        num_tokens: tokens,
-        step_time: seconds,
-        'perf/throughput': tokensPerSecond,
-        skipped_steps: trainer.skipped,
-      })
-      run.progress.update('reward', step, total, [`loss ${short(report.loss)}`, `accuracy ${short(correct / rows.length)}`, `${Math.round(tokensPerSecond)} tokens/s`])
-      if (options.evalInterval > 0 && step % options.evalInterval === 0 && step < total) await evaluate(step)
-    }
-    // stopped: the model is saved first, nobody waits for figures
-    return { before, after: run.stopped ? null : await evaluate(step) }
-  } finally {
-    trainer.dispose()
+/** Scores of one batch: values [2n], those of the chosen answers first. */
+class PairScores {
+  loss = 0
+  correct = 0
+  readonly chosen = new RunningSums()
+  readonly rejected = new RunningSums()
+
+  /** Takes in a micro-batch of pairs of which `count` make the whole; gives the gradient [2n]. */
+  add(values: Float32Array, count: number, center = 0): { loss: number; grad: Float64Array } {
+    const n = values.length / 2
+    const [chosen, rejected] = [values.subarray(0, n), values.subarray(n)]
+    const { loss, correct, gradChosen, gradRejected } = pairwiseLoss({ chosen, rejected, count, center })
+    this.loss += loss
+    this.correct += correct
+    this.chosen.addAll(chosen)
+    this.rejected.addAll(rejected)
+    return { loss, grad: Float64Array.from([...gradChosen, ...gradRejected]) }
   }
+}
+
+async function trainPairs(run: Run, decoder: Decoder, pairs: readonly PairRow[], evalPairs: readonly PairRow[], options: RewardOptions): Promise<Omit<RewardResult, 'model'>> {
+  const evaluate = async (step: number): Promise<RewardEvaluation | null> => {
+    const result = await evaluatePairs(decoder, evalPairs, options.perDeviceEvalBatchSize)
+    if (result)
+      run.log(step, {
+        'eval/loss': result.loss,
+        'eval/accuracy': result.accuracy,
+        'eval/accuracy_low': result.interval[0],
+        'eval/accuracy_high': result.interval[1],
+        'eval/rewards/chosen': result.chosen,
+        'eval/rewards/rejected': result.rejected,
+      })
+    return result
+  }
+  const step = async (trainer: Trainer, chosen: Int32Array): Promise<LoopStep> => {
+    const scores = new PairScores()
+    let tokens = 0
+    const report = await trainer.step(async () => {
+      for (const part of pieces(Array.from(chosen, (i) => pairs[i]!), options.perDeviceTrainBatchSize)) {
+        const batch = packPairs(part)
+        tokens += batch.ids.length
+        await trainValues(decoder, batch, lastTokens(batch), (values) => scores.add(values, chosen.length, options.centerRewardsCoefficient))
+      }
+      return { loss: scores.loss }
+    })
+    const accuracy = scores.correct / chosen.length
+    const metrics = {
+      'rewards/accuracies': accuracy,
+      'rewards/chosen': scores.chosen.mean,
+      'rewards/rejected': scores.rejected.mean,
+      'rewards/margins': scores.chosen.mean - scores.rejected.mean,
+    }
+    return { report, tokens, metrics, fields: [`loss ${short(report.loss)}`, `accuracy ${short(accuracy)}`] }
+  }
+  return trainLoop(run, { decoder, rows: pairs.length, evaluate, step }, options)
 }
 
 /** Accuracy and mean scores on held-out pairs; null without any. */
 export async function evaluatePairs(decoder: Decoder, pairs: readonly PairRow[], batchSize: number): Promise<RewardEvaluation | null> {
   if (pairs.length === 0) return null
-  let loss = 0
-  let correct = 0
-  const scores = { chosen: new RunningSums(), rejected: new RunningSums() }
+  const scores = new PairScores()
   for (const part of pieces(pairs, batchSize)) {
     const batch = packPairs(part)
-    const values = await scoreValues(decoder, batch, lastTokens(batch))
-    const [c, r] = [values.subarray(0, part.length), values.subarray(part.length)]
-    const result = pairwiseLoss({ chosen: c, rejected: r, count: pairs.length })
-    loss += result.loss
-    correct += result.correct
-    c.forEach((x) => scores.chosen.add(x))
-    r.forEach((x) => scores.rejected.add(x))
+    scores.add(await scoreValues(decoder, batch, lastTokens(batch)), pairs.length)
   }
-  return { loss, accuracy: correct / pairs.length, interval: wilsonInterval(correct, pairs.length), chosen: scores.chosen.mean, rejected: scores.rejected.mean, pairs: pairs.length }
+  const { loss, correct, chosen, rejected } = scores
+  return { loss, accuracy: correct / pairs.length, interval: wilsonInterval(correct, pairs.length), chosen: chosen.mean, rejected: rejected.mean, pairs: pairs.length }
 }

@@ -2,7 +2,7 @@
 import { open, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
-import { fail } from '../base/errors.js'
+import { Interrupted, fail } from '../base/errors.js'
 import { atomicFile, failOnFile, makeFolder } from '../base/files.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
@@ -38,7 +38,7 @@ export async function score(given: Given<typeof scoreOptions>, hooks: RunHooks =
   const result: ScoreResult = { rows: 0, tokens: 0, mean: null, kind: model.isRewardModel ? 'values' : 'logprobs', output: options.output }
   let sum = 0
   let count = 0
-  await writeLines(options.output, sink, async (write) => {
+  await writeLines(options.output, sink, hooks, async (write) => {
     hooks.progress.start()
     for await (const scores of model.scores(rows, { batchTokens: options.batchTokens, ...signalOf(hooks) }))
       for (const s of scores) {
@@ -101,7 +101,7 @@ export async function generate(given: Given<typeof generateOptions>, hooks: RunH
   const waiting = new Map<number, Answer>()
   const result: GenerateResult = { answers: [], tokens: 0, seconds: 0, output }
   const started = performance.now()
-  await writeLines(output, sink, async (write) => {
+  await writeLines(output, sink, hooks, async (write) => {
     hooks.progress.start()
     for await (const { index, answer } of model.answers(prompts, { ...options, ...signalOf(hooks) })) {
       waiting.set(index, answer)
@@ -142,20 +142,28 @@ function openModel(options: { model: string; device: string; dtype: string; thre
 
 const signalOf = ({ signal }: RunHooks): { signal?: AbortSignal } => (signal ? { signal } : {})
 
-/** Lines go to a file that appears whole at the end, to a pipe or device as they come, or to the sink. */
-async function writeLines(output: string | null, sink: Sink, body: (write: (line: string) => Promise<void>) => Promise<void>): Promise<void> {
+/**
+ * Lines go to a file that appears whole at the end, to a pipe or device as they come, or to the sink. Ctrl-C ends the
+ * work; the file then holds the rows that were done, the first ones of the input.
+ */
+async function writeLines(output: string | null, sink: Sink, hooks: RunHooks, body: (write: (line: string) => Promise<void>) => Promise<void>): Promise<void> {
   if (output === null) return body(async (line) => sink(line))
+  let stopped = false
   await makeFolder(dirname(output)).catch((error: unknown) => failOnFile(error, `to make the folder of ${output}`))
   const into = async (path: string, flags: string): Promise<void> => {
     const handle = await open(path, flags)
     try {
-      await body(async (line) => void (await handle.write(line + '\n')))
+      await body(async (line) => void (await handle.write(line + '\n'))).catch((error: unknown) => {
+        if (!hooks.signal?.aborted) throw error
+        stopped = true
+      })
     } finally {
       await handle.close()
     }
   }
   const there = await stat(output).catch(() => null)
   // renaming a file over a folder fails only when the work is done; over /dev/null it would replace the device
-  if (there === null || there.isFile()) return atomicFile(output, (temporary) => into(temporary, 'wx'))
-  await into(output, 'w').catch((error: unknown) => failOnFile(error, `to write ${output}`))
+  if (there === null || there.isFile()) await atomicFile(output, (temporary) => into(temporary, 'wx'))
+  else await into(output, 'w').catch((error: unknown) => failOnFile(error, `to write ${output}`))
+  if (stopped) throw new Interrupted(output)
 }

@@ -2,12 +2,12 @@
 import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
-import { stageData } from '../data/stageData.js'
 import { sftRows } from '../data/tokenize.js'
 import type { Evaluation } from './language.js'
 import { trainLanguage } from './language.js'
+import { finishStage, openStage } from './loop.js'
 import { sftOptions } from './options.js'
-import { describeReport, loadModel, openDevice, saveModel, silent, withRun } from './shared.js'
+import { silent, withRun } from './shared.js'
 
 export type SftOptions = Resolved<typeof sftOptions>
 
@@ -22,20 +22,11 @@ export interface LanguageResult {
 /** Trains the model in `modelNameOrPath` on prompt and answer rows. Only the answer counts unless lossOn is "all". */
 export async function sft(given: Given<typeof sftOptions>, hooks: RunHooks = silent): Promise<LanguageResult> {
   const options = resolveOptions('sft', sftOptions, given)
+  const countAll = options.lossOn === 'all'
   return withRun('sft', options, hooks, async (run) => {
-    const data = await stageData(options, 1)
-    using device = openDevice(options)
-    using model = await loadModel(device, options.modelNameOrPath, options, { head: 'logprob', positions: options.maxSeqLen })
-    const { tokenizer, decoder } = model
-    const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions), countAll: options.lossOn === 'all' }
-    const train = await sftRows(data.train, tokenize)
-    const held = await sftRows(data.eval, tokenize)
-    run.progress.note(describeReport('sft', train.report, data.skipped))
-
-    const groups = train.rows.map((row) => [row])
-    const evaluation = await trainLanguage(run, decoder, groups, held.rows, options)
-    const folder = await saveModel(model, options.outputDir)
-    run.throwIfStopped(folder)
-    return { model: folder, ...evaluation }
+    using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: (raw, tokenize) => sftRows(raw, { ...tokenize, countAll }) })
+    const groups = stage.train.map((row) => [row])
+    const evaluation = await trainLanguage(run, stage.model.decoder, groups, stage.held, options)
+    return { model: await finishStage(run, stage.model, options.outputDir), ...evaluation }
   })
 }

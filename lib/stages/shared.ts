@@ -43,6 +43,12 @@ export function describeReport(what: string, report: TokenReport, transcripts = 
   return `${what}: ${report.kept} of ${report.rows} rows${dropped}${skipped}`
 }
 
+/** Says how many rows there are, and which of the held-out ones were dropped. */
+export function noteRows(run: Run, train: TokenReport, held: TokenReport, transcripts: number): void {
+  run.progress.note(describeReport(run.stage, train, transcripts))
+  if (held.kept < held.rows) run.progress.note(describeReport(`${run.stage}, held out`, held))
+}
+
 export interface LoopOptions {
   numTrainEpochs: number
   maxSteps: number

@@ -30,11 +30,13 @@ Napi::Function BatchHandle::define(Napi::Env env) {
   return DefineClass(env, "Batch", {InstanceMethod<&BatchHandle::dispose>("dispose")});
 }
 
-BatchHandle& BatchHandle::from(const Napi::Value& v, const char* where) {
+BatchHandle& BatchHandle::from(const Napi::Value& v, const char* where, Device& device) {
   if (!v.IsObject() || !v.As<Napi::Object>().InstanceOf(addon_data(v.Env()).batch_class.Value()))
     fail(where, "a batch", "something else", "new Batch(device, rows)");
   BatchHandle* b = Unwrap(v.As<Napi::Object>());
   if (!b->live) fail(where, "a live batch", "a disposed one", "disposing it after its last use");
+  if (Device::Unwrap(b->device.Value()) != &device)
+    fail(where, "a batch of the device it is called with", "one of another device", "new Batch(device, rows)");
   return *b;
 }
 

@@ -8,7 +8,8 @@ namespace threefold::binding {
 class BatchHandle : public Napi::ObjectWrap<BatchHandle> {
  public:
   static Napi::Function define(Napi::Env env);
-  static BatchHandle& from(const Napi::Value& v, const char* where);
+  // The batch in `v`; refuses a disposed one and one of another device.
+  static BatchHandle& from(const Napi::Value& v, const char* where, class Device& device);
   // new Batch(device, {starts, positions, slots?} or {positions, slots, blockTable, lengths})
   explicit BatchHandle(const Napi::CallbackInfo& info);
 

@@ -2,11 +2,16 @@
 
 #include <algorithm>
 
+#include "binding/addon.h"
 #include "binding/tensor_handle.h"
 
 namespace threefold::binding {
 
 Napi::Error to_js(Napi::Env env, const Error& e) {
+  if (const Napi::FunctionReference& make = addon_data(env).make_error; !make.IsEmpty()) {
+    auto text = [&](const std::string& s) { return Napi::String::New(env, s); };
+    return Napi::Error(env, make.Call({text(e.where), text(e.expected), text(e.received), text(e.cure)}));
+  }
   Napi::Error error = Napi::Error::New(env, e.what());
   Napi::Object o = error.Value();
   o.Set("where", e.where);
@@ -44,7 +49,7 @@ Napi::Array to_js(Napi::Env env, const Shape& shape) {
   return list;
 }
 
-Fields::Fields(const Napi::Value& v, const char* where) : where_(where) {
+Fields::Fields(const Napi::Value& v, const char* where, const Allocator* home) : where_(where), home_(home) {
   if (!v.IsObject()) fail(where, "an object of options", "something else", "the options this op documents");
   object_ = v.As<Napi::Object>();
 }
@@ -86,7 +91,10 @@ Tensor Fields::tensor(const char* name) const {
   Napi::Value v = object_.Get(name);
   TensorHandle* handle = TensorHandle::from(v);
   if (!handle) bad(name, "a tensor", v);
-  return handle->get(where_);
+  const Tensor& t = handle->get(where_);
+  if (home_ && !t.lives_in(*home_))
+    fail(where_, "tensors of the device it is called with", "\"" + std::string(name) + "\" of another device", "reading it there and writing it here");
+  return t;
 }
 
 Tensor Fields::optional_tensor(const char* name) const { return has(name) ? tensor(name) : Tensor{}; }

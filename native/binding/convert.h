@@ -32,10 +32,11 @@ DType dtype_of(const Napi::Value& v, const char* where);
 Shape shape_of(const Napi::Value& v, const char* where);
 Napi::Array to_js(Napi::Env env, const Shape& shape);
 
-// Reads the fields of an options object; `where` names the op in errors.
+// Reads the fields of an options object; `where` names the op in errors. With `home`, the allocator of the device the op
+// runs on, a tensor of another device is refused.
 class Fields {
  public:
-  Fields(const Napi::Value& v, const char* where);
+  Fields(const Napi::Value& v, const char* where, const Allocator* home = nullptr);
   bool has(const char* name) const;
   double number(const char* name) const;
   double number(const char* name, double fallback) const;
@@ -54,6 +55,7 @@ class Fields {
  private:
   Napi::Object object_;
   const char* where_;
+  const Allocator* home_;
 };
 
 // What an optional tensor is to a kernel.

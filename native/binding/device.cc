@@ -1,11 +1,12 @@
 #include "binding/device.h"
 
+#include <future>
 #include <optional>
-#include <thread>
 
 #include "binding/addon.h"
 #include "binding/ops.h"
 #include "binding/tensor_handle.h"
+#include "core/cores.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/cpu/isa.h"
 
@@ -46,7 +47,7 @@ Device::Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) 
     Fields options(info[0], "device");
     int64_t threads = options.integer("threads", 0);
     if (threads < 0 || threads > 1024) fail("device", "1 to 1024 threads, or 0 for all cores", std::to_string(threads), "a smaller number");
-    if (threads == 0) threads = std::max(1u, std::thread::hardware_concurrency());
+    if (threads == 0) threads = usable_cores();
     cpu::isa();  // an instruction set the CPU lacks is refused here
     core_ = std::make_shared<DeviceCore>(int(threads), cpu::kernels());
     settle_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "threefold", 0, 1);
@@ -56,11 +57,18 @@ Device::Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) 
 
 Device::~Device() { close(); }
 
-// Runs what is queued, frees the threads; only then may the settling function go, or queued waits would be lost.
+// What is queued still runs, then the threads end; only then may the settling function go, or queued waits would be
+// lost. JavaScript does not wait for that, except where its environment ends.
 void Device::close() {
   if (!core_) return;
-  core_.reset();
-  settle_.Release();
+  AddonData& addon = addon_data(Env());
+  auto finish = [core = std::move(core_), settle = settle_]() mutable {
+    core.reset();
+    settle.Release();
+  };
+  if (addon.ending) return finish();
+  std::erase_if(addon.closing, [](auto& f) { return f.wait_for(std::chrono::seconds(0)) == std::future_status::ready; });
+  addon.closing.push_back(std::async(std::launch::async, std::move(finish)));
 }
 
 Device& Device::from(const Napi::Value& v, const char* where) {
@@ -116,7 +124,7 @@ Napi::Value Device::promise(Napi::Env env, std::function<void()> work, std::func
                              if (--waiting_ == 0) settle_.Unref(env);
                              Unref();
                            }};
-  c.stream.enqueue_wait([this, s, work = std::move(work)](const Error* error) {
+  c.stream.enqueue_wait([settle = settle_, s, work = std::move(work)](const Error* error) {
     if (error) {
       s->error = *error;
     } else {
@@ -128,7 +136,7 @@ Napi::Value Device::promise(Napi::Env env, std::function<void()> work, std::func
         s->error.emplace("wait", "the values to be copied", e.what(), "a smaller tensor, or report this as a bug");
       }
     }
-    settle_.NonBlockingCall(s, [](Napi::Env env, Napi::Function, Settlement* s) {
+    settle.NonBlockingCall(s, [](Napi::Env env, Napi::Function, Settlement* s) {
       if (static_cast<napi_env>(env) != nullptr) {
         try {
           if (s->error)
@@ -192,7 +200,7 @@ void Device::clear_error(const Napi::CallbackInfo& info) {
   guarded(info.Env(), [&] { core("clearError").stream.clear_error(); });
 }
 
-// Waits for queued work, then frees the threads. Idempotent.
+// Queued work still runs and its waits settle. Idempotent.
 void Device::dispose(const Napi::CallbackInfo&) { close(); }
 
 }  // namespace threefold::binding

@@ -10,7 +10,7 @@
 
 namespace threefold::binding {
 
-// Everything an op on the stream needs. Lives until the device is disposed, which first runs what is queued.
+// Everything an op on the stream needs. Lives until the device is disposed and what was queued has run.
 struct DeviceCore {
   DeviceCore(int threads, const Kernels& table) : kernels(table), pool(threads), exec{pool, *allocator} {}
   std::shared_ptr<Allocator> allocator = std::make_shared<Allocator>();  // tensors keep it too

@@ -108,10 +108,10 @@ Napi::Value LayerHandle::forward(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const char* where = "layer.forward";
     Device& device = Device::from(info[0], where);
-    Fields o(info[1], where);
+    Fields o(info[1], where, device.core(where).allocator.get());
     const LayerSpec& s = plan_->spec;
     Tensor params = o.tensor("params"), x = o.tensor("x");
-    const BatchHandle& batch = BatchHandle::from(o.get("batch"), where);
+    const BatchHandle& batch = BatchHandle::from(o.get("batch"), where, device);
     expect(where, "params", params, x.dtype(), {plan_->layout.size});
     expect(where, "x", x, x.dtype(), {batch.tokens, s.hidden});
     RowTensors rows = rows_of(o, batch, s, x.dtype());
@@ -135,11 +135,11 @@ Napi::Value LayerHandle::backward(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const char* where = "layer.backward";
     Device& device = Device::from(info[0], where);
-    Fields o(info[1], where);
+    Fields o(info[1], where, device.core(where).allocator.get());
     const LayerSpec& s = plan_->spec;
     Tensor params = o.tensor("params"), grads = o.optional_tensor("grads"), x = o.tensor("x"), saved = o.tensor("saved"),
            dout = o.tensor("dout");
-    const BatchHandle& batch = BatchHandle::from(o.get("batch"), where);
+    const BatchHandle& batch = BatchHandle::from(o.get("batch"), where, device);
     expect(where, "params", params, x.dtype(), {plan_->layout.size});
     expect(where, "x", x, x.dtype(), {batch.tokens, s.hidden});
     expect(where, "dout", dout, x.dtype(), x.shape());

@@ -17,7 +17,7 @@ void define_op(Napi::Env env, Napi::Object exports, const char* name, Op op) {
   exports.Set(name, Napi::Function::New(env, [name, op](const Napi::CallbackInfo& info) {
     return guarded(info.Env(), [&] {
       Device& device = Device::from(info[0], name);
-      return op(info.Env(), name, device, Fields(info[1], name));
+      return op(info.Env(), name, device, Fields(info[1], name, device.core(name).allocator.get()));
     });
   }, name));
 }

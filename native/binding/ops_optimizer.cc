@@ -14,7 +14,7 @@ Napi::Value gradient_control(Napi::Env, const char* where, Device& device, const
   for (uint32_t i = 0; i < array.Length(); ++i) {
     Napi::Object holder = Napi::Object::New(array.Env());
     holder.Set("grads", array.Get(i));
-    Tensor g = Fields(holder, where).tensor("grads");
+    Tensor g = Fields(holder, where, device.core(where).allocator.get()).tensor("grads");
     expect(where, "grads", g, DType::f32, g.shape());
     grads.push_back(g);
   }

@@ -24,6 +24,7 @@ class Storage {
 
   void* data();
   int64_t bytes() const { return bytes_; }
+  const Allocator& allocator() const { return *allocator_; }
 
  private:
   std::shared_ptr<Allocator> allocator_;  // outlives a disposed device
@@ -42,6 +43,8 @@ class Tensor {
   DType dtype() const { return dtype_; }
   const Shape& shape() const { return shape_; }
   int64_t numel() const { return shape_.numel(); }
+  // Whether its bytes come from this allocator: that of the device it was made on.
+  bool lives_in(const Allocator& allocator) const { return &storage_->allocator() == &allocator; }
 
   // A tensor of `shape` that shares storage, `offset` elements on.
   Tensor view(int64_t offset, Shape shape) const;

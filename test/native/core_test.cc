@@ -2,9 +2,13 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <thread>
+#include <unistd.h>
 
 #include "check.h"
+#include "core/cores.h"
 #include "core/rng.h"
 #include "core/stream.h"
 #include "core/tensor.h"
@@ -126,6 +130,34 @@ TEST(thread_pool_nested_calls_run_inline) {
              pool.parallel_for(4, [&](int64_t) { pool.parallel_for(4, [](int64_t) { throw std::runtime_error("inner"); }); });
            }),
            std::string("inner"));
+}
+
+TEST(usable_cores_follow_the_quota_of_a_container) {
+  namespace fs = std::filesystem;
+  const fs::path root = fs::temp_directory_path() / ("threefold-cores-" + std::to_string(getpid()));
+  auto put = [&](const char* file, const char* text) {
+    fs::create_directories((root / file).parent_path());
+    std::ofstream(root / file) << text << "\n";
+  };
+  int all = int(std::thread::hardware_concurrency());
+  auto cores = [&] { return usable_cores(root.string()); };
+  CHECK_EQ(cores(), all);  // no such files: not a container
+  put("proc/self/cgroup", "0::/a/b");
+  put("sys/fs/cgroup/a/b/cpu.max", "max 100000");
+  CHECK_EQ(cores(), all);
+  put("sys/fs/cgroup/a/cpu.max", "150000 100000");  // a group around it
+  CHECK_EQ(cores(), 1);
+  put("sys/fs/cgroup/a/cpu.max", "20000 100000");  // less than one core is still one thread
+  CHECK_EQ(cores(), 1);
+  put("sys/fs/cgroup/a/cpu.max", "6400000 100000");
+  CHECK_EQ(cores(), std::min(all, 64));
+  put("proc/self/cgroup", "3:memory:/x\n2:cpu,cpuacct:/docker");
+  put("sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us", "-1");
+  put("sys/fs/cgroup/cpu/docker/cpu.cfs_period_us", "100000");
+  CHECK_EQ(cores(), all);
+  put("sys/fs/cgroup/cpu/docker/cpu.cfs_quota_us", "100000");
+  CHECK_EQ(cores(), 1);
+  fs::remove_all(root);
 }
 
 TEST(stream_runs_in_order_off_the_calling_thread) {

@@ -23,10 +23,6 @@ test('foreign errors are put in the same shape', (t) => {
   const own = new UsageError('cli', 'a', 'b', 'c')
   t.is(asThreefoldError(own, 'elsewhere'), own)
 
-  const native = Object.assign(new Error('x'), { where: 'matmul', expected: '[2, 3]', received: '[3, 2]', cure: 'transA' })
-  t.is(asThreefoldError(native, 'elsewhere').message, '[matmul] expected [2, 3], received [3, 2]. Try transA.')
-  t.is(asThreefoldError(native, 'elsewhere').cause, native)
-
   const system = asThreefoldError(t.throws(() => readFileSync('no/such/file')), 'config')
   t.is(system.where, 'config')
   t.regex(system.received, /no\/such\/file/)

@@ -1,16 +1,17 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { findJsonError } from '../../../lib/base/json.js'
+import { holds } from '../property.js'
 
 test('finds no error in any JSON', (t) => {
-  fc.assert(
+  holds(
+    t,
     fc.property(
       fc.json(),
       fc.constantFrom(0, 1, 3),
       (text, indent) => findJsonError(JSON.stringify(JSON.parse(text), null, indent)) === null,
     ),
   )
-  t.pass()
 })
 
 test('finds an error exactly where JSON.parse refuses', (t) => {
@@ -25,11 +26,11 @@ test('finds an error exactly where JSON.parse refuses', (t) => {
       return true
     }
   }
-  fc.assert(
+  holds(
+    t,
     fc.property(broken, (text) => refused(text) === (findJsonError(text) !== null)),
-    { numRuns: 2000 },
+    2000,
   )
-  t.pass()
 })
 
 test('names line, column and what should stand there', (t) => {

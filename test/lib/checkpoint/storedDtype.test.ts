@@ -1,6 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16, fromFloat32, toFloat32 } from '../../../lib/checkpoint/storedDtype.js'
+import { holds } from '../property.js'
 
 const everyHalf = Uint16Array.from({ length: 65536 }, (_, bits) => bits)
 
@@ -32,7 +33,8 @@ for (const [name, narrow, widen] of [
 
   test(`${name}: rounds to the nearest, ties to even`, (t) => {
     const largest = nearest(Infinity, table)
-    fc.assert(
+    holds(
+      t,
       fc.property(fc.float({ noNaN: true, noDefaultInfinity: true }), (value) => {
         const bits = narrow(Float32Array.of(value))[0]! & 0x7fff
         const low = nearest(value, table)
@@ -43,9 +45,8 @@ for (const [name, narrow, widen] of [
         const up = size > middle || (size === middle && low % 2 === 1)
         return bits === (up ? low + 1 : low)
       }),
-      { numRuns: 2000 },
+      2000,
     )
-    t.pass()
   })
 
   test(`${name}: ties, signs, infinities and NaN`, (t) => {

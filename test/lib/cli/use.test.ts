@@ -168,6 +168,27 @@ test('Ctrl-C: the stage saves and the process ends with 130', async (t) => {
     },
   })
   t.is(ended.status, 130, ended.stderr)
-  t.regex(ended.stderr, /stopped; what was trained so far is in .*model/)
+  t.regex(ended.stderr, /stopped; what was done so far is in .*model/)
   t.true((await readdir(join(dir, 'run', 'model'))).includes('model.safetensors'))
+})
+
+test('Ctrl-C in generate --output: the answers that are done are kept', async (t) => {
+  const model = await freshModel(t)
+  const dir = await folder(t)
+  const rows = Array.from({ length: 4000 }, (_, i) => ({ prompt: `hello ${i % 10}` }))
+  const output = join(dir, 'answers.jsonl')
+  let sent = false
+  const ended = await threefold(['generate', '--model', model, '--input', await jsonl(join(dir, 'p.jsonl'), rows), '--output', output, '--max-new-tokens', '40'], {
+    onStderr: (text, kill) => {
+      if (sent || !/^generate \d+\/4000/m.test(text)) return
+      sent = true
+      kill('SIGINT')
+    },
+  })
+  t.is(ended.status, 130, ended.stderr)
+  t.regex(ended.stderr, /stopped; what was done so far is in .*answers\.jsonl/)
+  const done = parsed(await readFile(output, 'utf8'))
+  t.true(done.length > 0 && done.length < rows.length, `${done.length} answers`)
+  const again = parsed(await ok(t, ['generate', '--model', model, '--input', await jsonl(join(dir, 'p.jsonl'), rows.slice(0, done.length)), '--max-new-tokens', '40', '--json']))
+  t.deepEqual(done, again, 'the first answers of the input')
 })

@@ -12,6 +12,7 @@ import type { TensorSource } from '../../../lib/checkpoint/safetensorsWriter.js'
 import { LoadedModel } from '../../../lib/checkpoint/model.js'
 import { generateAll } from '../../../lib/rollout/generate.js'
 import type { GenerateOptions } from '../../../lib/rollout/generate.js'
+import { planSft } from '../../../lib/stages/dryRun.js'
 import { ppo } from '../../../lib/stages/ppo.js'
 import { pretrain } from '../../../lib/stages/pretrain.js'
 import { reward } from '../../../lib/stages/reward.js'
@@ -182,6 +183,18 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
     /older model at .*model, received a folder with notes\.txt/,
   ],
   ['an actor and a reward model of different vocabularies', async () => ppoOn({}, modelFolder('llama-tiny')), 'ppo', /vocabulary \(97\).*101/],
+  ['a reward model as the actor', async () => ppoOn({ actorModelNameOrPath: await scalar() }), 'model', /a language model in .*ForSequenceClassification.*swapped/],
+  ['a reward model for SFT', async () => trainOn(await scalar()), 'model', /a language model in .*ForSequenceClassification/],
+  [
+    'a dry run with a tokenizer larger than the vocabulary',
+    async () => {
+      const path = await opt()
+      await writeFile(join(path, 'tokenizer.json'), textTokenizer(500))
+      return planSft({ modelNameOrPath: path, dataPath: [await rows()] })
+    },
+    'model',
+    /at most 97 ids.*500/,
+  ],
   ['prompts and answers beyond the positions', () => ppoOn({ maxPromptSeqLen: 60, maxAnswerSeqLen: 60 }), 'ppo', /at most 64 tokens together.*60 \+ 60/],
   ['cut sampling in PPO', () => ppoOn({ topK: 5 }), 'ppo', /--top-k 5.*--allow-cut-sampling/],
   ['an empty prompt', () => draw([], {}), 'generate', /at least one token.*row 0/],

@@ -2,11 +2,12 @@
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
 
-import { asThreefoldError } from '../../../lib/base/errors.js'
+import { ThreefoldError } from '../../../lib/base/errors.js'
 import { native } from '../../../lib/binding/native.js'
 import type { Tensor } from '../../../lib/binding/native.js'
 import { createDevice, fromFloats, numel, readFloats } from '../../../lib/tensor/device.js'
 import type { NativeDevice } from '../../../lib/tensor/device.js'
+import { loadFixture } from '../model/oracle.js'
 
 interface Parts {
   where: string
@@ -15,12 +16,13 @@ interface Parts {
 }
 
 function holds(t: ExecutionContext, thrown: unknown, parts: Parts, what: string): void {
-  const e = asThreefoldError(thrown, 'not from the engine')
+  if (!(thrown instanceof ThreefoldError)) return t.fail(`${what}: ${String(thrown)}`)
+  const e = thrown
   t.is(e.where, parts.where, what)
   t.regex(e.expected, parts.expected, what)
   t.regex(e.received, parts.received, what)
   t.true(e.cure.length > 3, `${what}: a cure`)
-  t.regex((thrown as Error).message, /^\[[^\]]+\] expected .+, received .+\. Try .+\.$/s, what)
+  t.regex(e.message, /^\[[^\]]+\] expected .+, received .+\. Try .+\.$/s, what)
 }
 
 function refuses(t: ExecutionContext, what: string, parts: Parts, body: () => unknown): void {
@@ -193,4 +195,19 @@ test('helpers', async (t) => {
   t.deepEqual(Array.from(await readFloats(half)), [1, -2, NaN])
   const thrown = await t.throwsAsync(readFloats(zeros(device, [1], 'int32')))
   holds(t, thrown, { where: 'tensor.read', expected: /fp32 or bf16/, received: /int32/ }, 'int32')
+})
+
+test('a tensor or a batch of another device is refused', async (t) => {
+  using here = createDevice({ threads: 1 })
+  using there = createDevice({ threads: 1 })
+  const [a, b] = [zeros(here, [2, 2]), zeros(there, [2, 2])]
+  const foreign = { expected: /tensors of the device it is called with/, received: /"b" of another device/ }
+  refuses(t, 'op', { where: 'matmul', ...foreign }, () => native().matmul(here, { a, b }))
+  refuses(t, 'list', { where: 'gradientControl', expected: foreign.expected, received: /another device/ }, () => native().gradientControl(here, { grads: [a, b] }))
+  using model = await loadFixture(here, 'opt-tiny')
+  const { decoder } = model
+  const batch = new (native().Batch)(there, { starts: Int32Array.of(0, 2), positions: Int32Array.of(0, 1) })
+  const x = zeros(here, [2, decoder.spec.hidden])
+  refuses(t, 'batch', { where: 'layer.forward', expected: /a batch of the device/, received: /another device/ }, () => decoder.plan.forward(here, { params: decoder.layers[0]!.params, x, batch, save: false }))
+  for (const thing of [a, b, x, batch]) thing.dispose()
 })

@@ -158,6 +158,26 @@ test('the addon works in several worker threads at once, and here beside them', 
   }
 })
 
+test('a device disposed of in the middle of its work blocks nobody, and what was enqueued still settles', async (t) => {
+  const device = createDevice({ threads: 1 })
+  const a = fromFloats(device, new Float32Array(1024 * 1024).fill(0.5), [1024, 1024])
+  let last = a
+  for (let i = 0; i < 10; i++) {
+    const next = native().matmul(device, { a: last, b: a })
+    last.dispose()
+    last = next
+  }
+  const read = last.read()
+  const begun = performance.now()
+  device.dispose()
+  const took = performance.now() - begun
+  const values = await read
+  const work = performance.now() - begun
+  t.is(values.length, 1024 * 1024)
+  t.true(took < work / 4, `dispose took ${took} ms of the ${work} ms that the work took`)
+  t.throws(() => device.stats(), { message: /open device/ })
+})
+
 test('workers ended at any point of their work take nothing down', async (t) => {
   for (let delay = 0; delay < 12; delay++) {
     const worker = start(true)
