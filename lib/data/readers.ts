@@ -2,13 +2,26 @@
 import { fail } from '../base/errors.js'
 import { dataFiles } from './folders.js'
 import { needFormat } from './formats/formats.js'
+import type { ParsedRow } from './formats/parsed.js'
+import { chooseMapping, columnsOf, mappedRows, mappingByName } from './mappings/choose.js'
+import { columnsMapping } from './mappings/columns.js'
+import type { Mapping } from './mappings/mapping.js'
 import type { RawRow } from './records.js'
-import { parseRow, understoodFields, understoodShapes } from './rowShapes.js'
+import { understoodShapes } from './rowShapes.js'
+
+export interface DatasetOptions {
+  /** `--columns`: takes the place of a built-in mapping. */
+  readonly columns?: string | null
+  /** Preferences are wanted: rated answers and trees give pairs, else answers and conversations. */
+  readonly pairs?: boolean
+}
 
 /** The rows of one data path, which is one data set for splitting and blending. */
 export interface Dataset {
   readonly path: string
   readonly files: readonly string[]
+  /** The name of the mapping its rows go through; null where they are in a shape that is understood as it stands. */
+  readonly mapping: string | null
   /** The test or validation files that stand beside a train split; null where there are none. */
   readonly held: Dataset | null
   /** Reads and validates from the start, each time it is called. Errors name file, line, field and cure. */
@@ -26,55 +39,72 @@ export interface LoadedDataset {
 
 class FileDataset implements Dataset {
   skipped = 0
+  readonly #mapping: Mapping | null
+  readonly #pairs: boolean
 
   constructor(
     readonly path: string,
     readonly files: readonly string[],
     readonly held: Dataset | null,
-  ) {}
+    mapping: Mapping | null,
+    pairs: boolean,
+  ) {
+    this.#mapping = mapping
+    this.#pairs = pairs
+  }
+
+  get mapping(): string | null {
+    return this.#mapping?.name ?? null
+  }
 
   async *rows(): AsyncGenerator<RawRow> {
     this.skipped = 0
-    let index = 0
     let kept = 0
-    for (const file of this.files) {
-      for await (const { value, at } of needFormat(file).rows(file, understoodFields)) {
-        const row = parseRow(value, { ...at, index: index++ })
-        if (row === null) this.skipped++
-        else {
-          kept++
-          yield row
-        }
+    for await (const row of mappedRows(this.#parsed(), this.#mapping, this.#pairs)) {
+      if (row === null) this.skipped++
+      else {
+        kept++
+        yield row
       }
     }
     if (kept === 0) this.#refuseEmpty()
   }
 
+  async *#parsed(): AsyncGenerator<ParsedRow> {
+    for (const file of this.files) yield* needFormat(file).rows(file, columnsOf(this.#mapping))
+  }
+
   #refuseEmpty(): never {
-    if (this.skipped > 0) {
-      fail('data', `rows with a prompt in ${this.path}`, `${this.skipped} rows whose two texts share no "Assistant:"`, 'rows {prompt, chosen, rejected}')
-    }
-    fail('data', `at least one row in ${this.path}`, 'an empty dataset', `one JSON object on each line, in a shape of ${understoodShapes}`)
+    const { path, skipped } = this
+    if (skipped === 0) fail('data', `at least one row in ${path}`, 'an empty dataset', `one JSON object on each line, in a shape of ${understoodShapes}`)
+    if (this.#mapping === null) fail('data', `rows with a prompt in ${path}`, `${skipped} rows whose two texts share no "Assistant:"`, 'rows {prompt, chosen, rejected}')
+    fail('data', `rows with ${this.#pairs ? 'two answers that are not rated alike' : 'a prompt and an answer'} in ${path}`, `none in ${skipped}, read as ${this.#mapping.name}`, '--columns with the names of this set')
   }
 }
 
-/** Opens a data file or a folder of them; nothing but names is read yet. Errors: no such path, no data files in it. */
-export async function openDataset(target: string): Promise<Dataset> {
-  const { train, held } = await dataFiles(target)
-  return new FileDataset(target, train, held.length > 0 ? new FileDataset(target, held, null) : null)
+/**
+ * Opens a data file or a folder of them; only names and the columns of the first file are read yet. Errors: no such path,
+ * no data files in it, --columns that are no pairs.
+ */
+export async function openDataset(target: string, { columns = null, pairs = false }: DatasetOptions = {}): Promise<Dataset> {
+  const own = columns === null ? null : columnsMapping(columns)
+  const { train, held } = await dataFiles(target, mappingByName(target)?.splits)
+  const mapping = own ?? chooseMapping(target, await needFormat(train[0]!).columns(train[0]!))
+  const of = (files: readonly string[], beside: Dataset | null): Dataset => new FileDataset(target, files, beside, mapping, pairs)
+  return of(train, held.length > 0 ? of(held, null) : null)
 }
 
 /** Reads one data path into memory. A set without a usable row is an error. */
-export async function readDataset(target: string): Promise<LoadedDataset> {
-  const dataset = await openDataset(target)
+export async function readDataset(target: string, options: DatasetOptions = {}): Promise<LoadedDataset> {
+  const dataset = await openDataset(target, options)
   const rows: RawRow[] = []
   for await (const row of dataset.rows()) rows.push(row)
   return { path: target, rows, skipped: dataset.skipped }
 }
 
 /** Reads several data paths in order; one data set each. */
-export async function readDatasets(targets: string | readonly string[]): Promise<LoadedDataset[]> {
+export async function readDatasets(targets: string | readonly string[], options: DatasetOptions = {}): Promise<LoadedDataset[]> {
   const datasets: LoadedDataset[] = []
-  for (const target of typeof targets === 'string' ? [targets] : targets) datasets.push(await readDataset(target))
+  for (const target of typeof targets === 'string' ? [targets] : targets) datasets.push(await readDataset(target, options))
   return datasets
 }
