@@ -1,6 +1,7 @@
 /** The kinds of data files, by the endings of their names. */
 import path from 'node:path'
 import { fail } from '../../base/errors.js'
+import { holdsNoRows } from '../../hub/select.js'
 import { csvFormat } from './csv.js'
 import { jsonFormat } from './json.js'
 import { jsonlFormat } from './jsonl.js'
@@ -11,13 +12,10 @@ const formats: readonly Format[] = [jsonlFormat, jsonFormat, csvFormat, parquetF
 
 export const dataEndings: readonly string[] = formats.flatMap((format) => format.endings)
 
-/** Files that data tools put beside the rows, in the formats of rows. */
-const about = new Set(['dataset_info.json', 'dataset_infos.json', 'dataset_dict.json', 'state.json', 'metadata.json', 'package.json'])
-
 /** The format of a file by its name, or null where it is no data file. */
 export function formatOf(file: string): Format | null {
   const name = path.basename(file)
-  if (name.startsWith('.') || about.has(name)) return null
+  if (holdsNoRows(name)) return null
   return formats.find((format) => format.endings.some((ending) => name.endsWith(ending))) ?? null
 }
 
