@@ -42,7 +42,8 @@ async function namesIn(folder: string): Promise<string[]> {
   return names.filter((name) => formatOf(name) !== null && !name.split('/').some((part) => part.startsWith('.'))).sort()
 }
 
-function divide(names: readonly string[], splits: SplitNames | undefined): { train: string[]; held: string[] } {
+/** Divides the data files of a folder, by their paths within it. */
+export function divide(names: readonly string[], splits: SplitNames | undefined): { train: string[]; held: string[] } {
   if (splits !== undefined && names.some((name) => splits.train.test(name))) {
     return { train: names.filter((name) => splits.train.test(name)), held: names.filter((name) => splits.held?.test(name) === true) }
   }

@@ -1,9 +1,13 @@
 /** Files and folders of rows -> validated rows, streamed or in memory. */
 import { fail } from '../base/errors.js'
-import { dataFiles } from './folders.js'
-import { needFormat } from './formats/formats.js'
+import { pathExists } from '../base/files.js'
+import type { HubHooks } from '../hub/resolve.js'
+import { parseHubId, resolveDataset } from '../hub/resolve.js'
+import type { SplitNames } from './folders.js'
+import { dataFiles, divide } from './folders.js'
+import { formatOf, needFormat } from './formats/formats.js'
 import type { ParsedRow } from './formats/parsed.js'
-import { chooseMapping, columnsOf, mappedRows, mappingByName } from './mappings/choose.js'
+import { chooseMapping, columnsOf, hubIdOf, mappedRows, mappingByName } from './mappings/choose.js'
 import { columnsMapping } from './mappings/columns.js'
 import type { Mapping } from './mappings/mapping.js'
 import type { RawRow } from './records.js'
@@ -14,6 +18,8 @@ export interface DatasetOptions {
   readonly columns?: string | null
   /** Preferences are wanted: rated answers and trees give pairs, else answers and conversations. */
   readonly pairs?: boolean
+  /** For a path that is a hub id. */
+  readonly hub?: HubHooks
 }
 
 /** The rows of one data path, which is one data set for splitting and blending. */
@@ -82,13 +88,26 @@ class FileDataset implements Dataset {
   }
 }
 
+/** The path itself, or the folder of the hub's repository of that name: of its files those of the splits that are read. */
+async function localPath(target: string, splits: SplitNames | undefined, hub: HubHooks): Promise<string> {
+  if (await pathExists(target)) return target
+  const id = hubIdOf(target)
+  if (parseHubId(id) === null) return target // the reader says that it is not there
+  const select = (names: readonly string[]): string[] => {
+    const { train, held } = divide(names.filter((name) => formatOf(name) !== null).sort(), splits)
+    return [...train, ...held]
+  }
+  return resolveDataset(id, { ...hub, select })
+}
+
 /**
- * Opens a data file or a folder of them; only names and the columns of the first file are read yet. Errors: no such path,
+ * Opens a data file, a folder of them, or a hub id; only names and the columns of the first file are read yet. Errors: no such path,
  * no data files in it, --columns that are no pairs.
  */
-export async function openDataset(target: string, { columns = null, pairs = false }: DatasetOptions = {}): Promise<Dataset> {
+export async function openDataset(target: string, { columns = null, pairs = false, hub = {} }: DatasetOptions = {}): Promise<Dataset> {
   const own = columns === null ? null : columnsMapping(columns)
-  const { train, held } = await dataFiles(target, mappingByName(target)?.splits)
+  const splits = mappingByName(target)?.splits
+  const { train, held } = await dataFiles(await localPath(target, splits, hub), splits)
   const mapping = own ?? chooseMapping(target, await needFormat(train[0]!).columns(train[0]!))
   const of = (files: readonly string[], beside: Dataset | null): Dataset => new FileDataset(target, files, beside, mapping, pairs)
   return of(train, held.length > 0 ? of(held, null) : null)

@@ -22,11 +22,15 @@ export interface HubProgress {
   readonly totalBytes: number
 }
 
-export interface ResolveOptions {
-  /** Instead of process.env. */
-  readonly env?: Environment
+/** What whoever waits for a download passes along. */
+export interface HubHooks {
   readonly signal?: AbortSignal | undefined
   readonly onProgress?: (progress: HubProgress) => void
+}
+
+export interface ResolveOptions extends HubHooks {
+  /** Instead of process.env. */
+  readonly env?: Environment
   /** Which of the names are wanted; without it those a model or data set needs. */
   readonly select?: (names: readonly string[]) => readonly string[]
   /** Tries in a row without a byte (5), wait before the second (1 s, doubled each time), silence until one is given up (60 s). */

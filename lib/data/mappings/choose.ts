@@ -28,6 +28,11 @@ export function mappingByName(target: string): Mapping | null {
   return mappings.find(({ sets }) => sets.some((set) => names.includes(set.toLowerCase().split('/').at(-1)!))) ?? null
 }
 
+/** Where on the hub a data path is found: a mapping may have a name of its own ("mkqa-Japanese"). */
+export function hubIdOf(target: string): string {
+  return mappings.find(({ sets }) => sets.includes(target))?.repo ?? target
+}
+
 /** By name where the columns fit it, else by columns that only it has, else none: the rows are in a shape of their own. */
 export function chooseMapping(target: string, columns: readonly string[]): Mapping | null {
   const there = new Set(columns)

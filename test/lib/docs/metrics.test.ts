@@ -27,7 +27,7 @@ const keysOf = (text: string): string[] => [...text.matchAll(/(?:^|[{,])\s*(?:'(
 /** Metric names of one source: the keys of what it logs, of what it returns to be logged, and every key with a slash. */
 function metricNames(source: string): string[] {
   const slashed = /'(\w+(?:\/\w+)+)':/g
-  const logged = [...callsOf(source, 'run.log'), ...blocksOf(source, 'return {').filter((text) => text.search(slashed) >= 0)].flatMap(keysOf)
+  const logged = [...callsOf(source, 'run.log'), ...blocksOf(source, 'metrics: {'), ...blocksOf(source, 'return {').filter((text) => text.search(slashed) >= 0)].flatMap(keysOf)
   return [...new Set([...logged, ...[...source.matchAll(slashed)].map((m) => m[1]!)])].sort()
 }
 
