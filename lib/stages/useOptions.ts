@@ -20,7 +20,7 @@ export const samplingOptions = {
 export const generateOptions = {
   ...modelOption,
   prompt: option.optionalText('one prompt'),
-  input: option.optionalText('rows {prompt} or {input_ids}: a JSONL or JSON file (.gz too), or a folder of them'),
+  input: option.optionalText('rows {prompt} or {input_ids}: a data file, a folder of them, or a hub id'),
   output: option.optionalText('JSONL file for {output_ids, text, logprobs, finish}; without it the answers go to stdout'),
   ...samplingOptions,
   batchSize: option.integer(16, 'answers decoded side by side; never changes a result', { min: 1, unit: 'rows' }),
@@ -29,7 +29,7 @@ export const generateOptions = {
 
 export const scoreOptions = {
   ...modelOption,
-  input: option.requiredText('rows {input_ids}, {text} or {prompt, response}: a JSONL or JSON file (.gz too), or a folder of them'),
+  input: option.requiredText('rows {input_ids}, {text} or {prompt, response}: a data file, a folder of them, or a hub id'),
   output: option.optionalText('JSONL file for {input_ids, logprobs}, or {input_ids, values, score} of a reward model; without it stdout'),
   batchTokens: option.integer(4096, 'tokens per forward pass; never changes a result', { min: 1, unit: 'tokens' }),
   ...computeOptions,

@@ -1,6 +1,6 @@
 """Parquet files of the same rows in every form that pyarrow writes, and those rows as JSONL.
 
-Writes test/fixtures/parquet/<name>.parquet and rows.jsonl. Times are left as text in the JSONL, as the reader gives them.
+Writes test/fixtures/parquet/<name>.parquet, rows.jsonl, and large/unpacks.parquet, which is small and unpacks to 60 MB. Times are left as text in the JSONL, as the reader gives them.
 """
 
 import datetime
@@ -85,6 +85,9 @@ def main():
         pq.write_table(table, path, **options)
         assert pq.read_table(path).to_pylist() == rows, name
         print(f"{name}: {path.stat().st_size} bytes")
+    # 60 MB in a few kilobytes: what a reader has to refuse
+    (OUT / "large").mkdir(exist_ok=True)
+    pq.write_table(pa.table({"text": ["x" * 1000000] * 60}), OUT / "large" / "unpacks.parquet", compression="zstd", use_dictionary=False, write_statistics=False)
     with open(OUT / "rows.jsonl", "w", encoding="utf8") as out:
         for row in rows:
             when = row["when"].isoformat(timespec="milliseconds") + "Z"

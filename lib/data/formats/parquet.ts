@@ -31,7 +31,7 @@ async function* withFooter<T>(file: string, body: (handle: FileHandle, footer: F
   } catch (error) {
     if (error instanceof ThreefoldError) throw error
     if (/^E[A-Z0-9]+$/.test(errorCode(error) ?? '')) failOnFile(error, `to read ${file}`)
-    fail('data', `a whole Parquet file that can be read at ${file}`, error instanceof Error ? error.message : String(error), 'to copy or download it again, or to write it again, for instance with pyarrow')
+    fail('data', `a whole Parquet file that can be read at ${file}`, error instanceof Error ? error.message : String(error), (error instanceof BadBytes ? error : new BadBytes('')).cure)
   } finally {
     await handle.close()
   }
@@ -56,7 +56,8 @@ async function readGroup(handle: FileHandle, metadata: FileMetaData, group: RowG
   const chosen = group.chunks.filter(({ leaf }) => columns.includes(leaf.path[0]!))
   const unread = chosen.find(({ leaf: { element } }) => unreadTypes.has(element.logical_type?.type ?? element.converted_type ?? ''))
   if (unread !== undefined) throw new BadBytes(`the column ${unread.leaf.path.join('.')} of a type that is not read`)
-  const budget = { left: floorBytes + 10 * (await handle.stat()).size }
+  const total = floorBytes + 10 * (await handle.stat()).size
+  const budget = { left: total, total }
   const parts: Uint8Array<ArrayBuffer>[] = []
   for (const chunk of chosen) parts.push(cleanChunk(await readBytes(handle, chunk.start, chunk.bytes), chunk, group.rows, budget))
   const file: AsyncBuffer = {

@@ -5,7 +5,7 @@
 import type { FileHandle } from 'node:fs/promises'
 import type { ColumnMetaData, FileMetaData, SchemaElement } from 'hyparquet'
 import { parquetMetadata } from 'hyparquet'
-import { BadBytes, CompactReader } from './thrift.js'
+import { BadBytes, CompactReader, smallerGroups } from './thrift.js'
 
 const maxNesting = 16
 /** "PAR1" at both ends; a file whose footer is encrypted ends in "PARE". */
@@ -133,7 +133,7 @@ function rowGroups(metadata: FileMetaData, leaves: readonly Leaf[], footerStart:
       if (column.file_path !== undefined) throw new BadBytes(`the column ${name} in another file`)
       if (meta.path_in_schema.join('.') !== name || meta.type !== leaf.element.type) throw new BadBytes(`the column ${meta.path_in_schema.join('.')} where the schema has ${name}`)
       const values = whole(meta.num_values, 'a value count')
-      if (values > maxValues) throw new BadBytes(`${values} values in the column ${name} of a file of ${size} bytes`)
+      if (values > maxValues) throw new BadBytes(`${values} values in one row group of the column ${name}, in a file of ${size} bytes`, smallerGroups)
       if (leaf.maxRepetition === 0 && values !== rows) throw new BadBytes(`${values} values in the column ${name} for ${rows} rows`)
       // a dictionary stands before the pages with the data; some writers give 0 where there is none
       const start = whole(meta.dictionary_page_offset, 'an offset', 0) || whole(meta.data_page_offset, 'an offset')

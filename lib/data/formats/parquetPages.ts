@@ -5,7 +5,7 @@
 import type { Chunk } from './parquetFooter.js'
 import { decompress } from './parquetCodecs.js'
 import { checkPlain, checkValues, hybridNumbers } from './parquetValues.js'
-import { BadBytes, CompactReader, compactStruct } from './thrift.js'
+import { BadBytes, CompactReader, compactStruct, smallerGroups } from './thrift.js'
 import type { ThriftStruct } from './thrift.js'
 
 const pageType = { data: 0, index: 1, dictionary: 2, dataV2: 3 } as const
@@ -15,13 +15,14 @@ const encodings = ['PLAIN', 'GROUP_VAR_INT', 'PLAIN_DICTIONARY', 'RLE', 'BIT_PAC
 
 const bitsFor = (level: number): number => 32 - Math.clz32(level)
 
-/** Bytes that may still be decompressed. */
+/** Bytes that may still be decompressed, of so many in all. */
 export interface Budget {
   left: number
+  readonly total: number
 }
 
 function spend(budget: Budget, bytes: number): void {
-  if (bytes > budget.left) throw new BadBytes(`pages that decompress to more than ${budget.left} bytes beyond those before`)
+  if (bytes > budget.left) throw new BadBytes(`a row group that unpacks to more than ${budget.total} bytes`, smallerGroups)
   budget.left -= bytes
 }
 

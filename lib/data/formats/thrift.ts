@@ -8,7 +8,18 @@ export type ThriftValue = boolean | number | Uint8Array | ThriftValue[] | Thrift
 export type ThriftStruct = Map<number, ThriftValue>
 
 /** What is wrong with the bytes; the reader of a file puts it into an error that names the file. */
-export class BadBytes extends Error {}
+export class BadBytes extends Error {
+  constructor(
+    message: string,
+    readonly cure = 'to copy or download it again, or to write it again, for instance with pyarrow',
+  ) {
+    super(message)
+  }
+}
+
+/** For a file that may be whole, but would take more memory than its size allows. */
+export const smallerGroups = 'to write it again with smaller row groups, for instance with row_group_size=10000 in pyarrow'
+
 
 const maxDepth = 24
 const type = { stop: 0, true: 1, false: 2, byte: 3, i16: 4, i32: 5, i64: 6, double: 7, binary: 8, list: 9, set: 10, struct: 12 } as const

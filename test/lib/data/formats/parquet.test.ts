@@ -72,3 +72,7 @@ test('what is no whole Parquet file is named', async (t) => {
     await failsWith(t, () => read(file), '[data] expected a whole Parquet file that can be read at', 'a.parquet', says === 'rows' ? 'received' : says)
   }
 })
+
+test('a small file that would fill the memory is refused before it is unpacked', async (t) => {
+  await failsWith(t, () => read(join(fixtures, 'large', 'unpacks.parquet')), 'unpacks.parquet', 'a row group that unpacks to more than', 'smaller row groups')
+})
