@@ -3,6 +3,7 @@ import { open } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import test from 'ava'
+import type { ExecutionContext } from 'ava'
 
 import { decompress } from '../../../../lib/data/formats/parquetCodecs.js'
 import { readBytes, readFooter } from '../../../../lib/data/formats/parquetFooter.js'
@@ -13,7 +14,7 @@ import { BadBytes, CompactReader, compactStruct } from '../../../../lib/data/for
 import type { ThriftStruct } from '../../../../lib/data/formats/thrift.js'
 
 const bytes = (...values: number[]): Uint8Array => Uint8Array.from(values)
-const refuses = (t: import('ava').ExecutionContext, action: () => unknown, says: RegExp): void => {
+const refuses = (t: ExecutionContext, action: () => unknown, says: RegExp): void => {
   const error = t.throws(action, { instanceOf: BadBytes })
   t.regex(error.message, says)
 }
