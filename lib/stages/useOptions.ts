@@ -31,7 +31,7 @@ export const chatDrawing = { maxNewTokens: 512, temperature: 0.7, topP: 0.95 }
 export const generateOptions = {
   ...modelOption,
   prompt: option.optionalText('one prompt'),
-  input: option.optionalText('rows {prompt} or {input_ids}: a JSONL or JSON file (.gz too), or a folder of them'),
+  input: option.optionalText('rows {prompt} or {input_ids}: a data file, a folder of them, or a hub id'),
   output: option.optionalText('JSONL file for {output_ids, text, logprobs, finish}; without it the answers go to stdout'),
   ...drawing(plainDrawing),
   numReturnSequences: option.integer(1, 'answers to each prompt, one line each', { min: 1, max: 1000000 }),
@@ -41,7 +41,7 @@ export const generateOptions = {
 
 export const scoreOptions = {
   ...modelOption,
-  input: option.requiredText('rows {input_ids}, {text} or {prompt, response}: a JSONL or JSON file (.gz too), or a folder of them'),
+  input: option.requiredText('rows {input_ids}, {text} or {prompt, response}: a data file, a folder of them, or a hub id'),
   output: option.optionalText('JSONL file for {input_ids, logprobs}, or {input_ids, values, score} of a reward model; without it stdout'),
   batchTokens: option.integer(4096, 'tokens per forward pass; never changes a result', { min: 1, unit: 'tokens' }),
   ...computeOptions,

@@ -178,7 +178,8 @@ test('Ctrl-C in generate --output: the answers that are done are kept', async (t
   const rows = Array.from({ length: 40000 }, (_, i) => ({ prompt: `hello ${i % 10}` }))
   const output = join(dir, 'answers.jsonl')
   let sent = false
-  const ended = await threefold(['generate', '--model', model, '--input', await jsonl(join(dir, 'p.jsonl'), rows), '--output', output, '--max-new-tokens', '40'], {
+  // one row at a time, so that the first progress line tells of an answer that is done
+  const ended = await threefold(['generate', '--model', model, '--input', await jsonl(join(dir, 'p.jsonl'), rows), '--output', output, '--max-new-tokens', '40', '--batch-size', '1'], {
     onStderr: (text, kill) => {
       if (sent || !/^generate \d+\/40000/m.test(text)) return
       sent = true
