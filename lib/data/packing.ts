@@ -4,6 +4,7 @@
  */
 import { fail } from '../base/errors.js'
 import type { TokenRow } from './records.js'
+import type { RowList } from './rowList.js'
 
 /** Stands in `targets` where a position predicts nothing: the last token of each sequence. */
 export const noTarget = -1
@@ -76,21 +77,22 @@ export function splitPacked<A extends Int32Array | Float32Array | Uint8Array>(va
 }
 
 /**
- * Groups of row numbers whose rows hold at most maxTokens tokens together: greedy in the given order, so the order of
- * rows never changes. A single row over the limit is an error.
+ * Groups of row numbers, in their order, whose rows hold at most maxTokens tokens together: greedy, so the order of rows
+ * never changes. A single row over the limit is an error.
  */
-export function packByTokens(rows: readonly TokenRow[], order: Int32Array, maxTokens: number): Int32Array[] {
+export function packByTokens(rows: Pick<RowList<unknown>, 'length' | 'tokens'>, maxTokens: number): Int32Array[] {
   const packs: Int32Array[] = []
+  const order = Int32Array.from({ length: rows.length }, (_, row) => row)
   let start = 0
   let tokens = 0
-  for (const [place, row] of order.entries()) {
-    const length = rows[row]!.ids.length
+  for (const row of order) {
+    const length = rows.tokens(row)
     if (length > maxTokens) {
       fail('data', `rows of at most ${maxTokens} tokens`, `${length} tokens in row ${row}`, 'a larger token limit for a pack')
     }
     if (tokens + length > maxTokens) {
-      packs.push(order.subarray(start, place))
-      start = place
+      packs.push(order.subarray(start, row))
+      start = row
       tokens = 0
     }
     tokens += length

@@ -63,10 +63,6 @@ export interface PairRow {
 /** One prompt to sample from. */
 export interface PromptRow {
   readonly ids: Int32Array
-  /** Null where the row held ids only. */
-  readonly text: string | null
-  /** Place of the row among the rows that were given. */
-  readonly index: number
 }
 
 /** What became of the rows of a dataset when they were tokenised: rows = kept + droppedPrompt + droppedAnswer + skipped. */

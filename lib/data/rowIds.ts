@@ -104,11 +104,9 @@ export class RowEncoder {
     )
   }
 
-  /** What stands before the answer of a row, to sample from; text is null for rows {input_ids}. */
-  promptOnly(row: RawRow): { ids: Int32Array; text: string | null } {
-    if (row.kind === 'ids') return { ids: this.checkedIds(row, row.ids), text: null }
-    const text = this.#promptText(row)
-    return { ids: this.#prompt(row, text), text }
+  /** What stands before the answer of a row, to sample from. */
+  promptOnly(row: RawRow): Int32Array {
+    return row.kind === 'ids' ? this.checkedIds(row, row.ids) : this.#prompt(row, this.#promptText(row))
   }
 
   #promptText(row: Exclude<RawRow, { kind: 'ids' }>): string {

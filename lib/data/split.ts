@@ -77,8 +77,7 @@ export function splitRule({ proportions, step, evalFraction, seed, weight = 1 }:
   }
 }
 
-/** The rows of all sets in one order that depends on how many they are and on the seed. */
-export function blended<T>(rows: readonly T[], seed: number, part: 'train' | 'eval'): T[] {
-  const stream = streamNumber(part === 'train' ? randomPurpose.blend : randomPurpose.evalBlend)
-  return Array.from(seededShuffle(rows.length, seed, stream), (index) => rows[index]!)
+/** An order of the n rows of all sets that depends on how many they are and on the seed. */
+export function blendedOrder(n: number, seed: number, part: 'train' | 'held'): Int32Array {
+  return seededShuffle(n, seed, streamNumber(part === 'train' ? randomPurpose.blend : randomPurpose.evalBlend))
 }

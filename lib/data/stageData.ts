@@ -1,10 +1,10 @@
-// The rows one stage may see: read, mapped, split over the steps, weighted, blended, and the held-out part.
+// The rows one stage may see: read, mapped, split over the steps, weighted, and the held-out part.
 import { fail } from '../base/errors.js'
 import type { HubHooks } from '../hub/resolve.js'
 import type { Dataset, DatasetOptions } from './readers.js'
 import { openDataset } from './readers.js'
 import type { RawRow } from './records.js'
-import { blended, parseDataSplit, parseDataWeights, splitRule } from './split.js'
+import { parseDataSplit, parseDataWeights, splitRule } from './split.js'
 
 export interface StageDataOptions {
   dataPath: readonly string[]
@@ -17,17 +17,33 @@ export interface StageDataOptions {
   seed: number
 }
 
+/** One raw row of a stage: for training, so many times an epoch, or held out. */
+export interface StageRow {
+  readonly row: RawRow
+  readonly copies: number
+  readonly held: boolean
+}
+
+/** The sets of a stage, opened and not yet read. */
 export interface StageData {
-  train: RawRow[]
-  eval: RawRow[]
-  /** Rows without a prompt or an answer, such as transcripts without a shared "Assistant:", left out by the reader. */
-  skipped: number
-  /** What a user should know of how the sets were read, one line each. */
-  notes: string[]
+  /** Every file that will be read. */
+  readonly files: readonly string[]
+  /** What decides which row is seen: with the content of the files and the seed all there is to know. */
+  readonly rules: Readonly<Record<string, unknown>>
+  /** What a user should know of how the sets are read, one line each. */
+  readonly notes: readonly string[]
+  /** False: the training rows are seen in the order of the files. */
+  readonly blended: boolean
+  /** Held-out rows come from the same sets. */
+  readonly heldBlended: boolean
+  /** Reads all rows that the stage may see, each time from the start. */
+  rows(): AsyncGenerator<StageRow>
+  /** Of the last reading: rows without a prompt or an answer, such as transcripts without a shared "Assistant:". */
+  readonly skipped: number
 }
 
 /** `step` 1 SFT, 2 reward, 3 PPO picks the slice of --data-split; without one every row is for training. */
-export async function stageData(options: StageDataOptions, step: 1 | 2 | 3, hub: HubHooks = {}): Promise<StageData> {
+export async function openStageData(options: StageDataOptions, step: 1 | 2 | 3, hub: HubHooks = {}): Promise<StageData> {
   const { seed, dataSplit, dataPath, evalDataPath } = options
   const weights = parseDataWeights(options.dataWeights, dataPath.length)
   const open: DatasetOptions = { columns: options.columns, pairs: step === 2, hub }
@@ -36,34 +52,46 @@ export async function stageData(options: StageDataOptions, step: 1 | 2 | 3, hub:
   const split = { proportions: dataSplit === null ? [1] : parseDataSplit(dataSplit), step: dataSplit === null ? 1 : step, evalFraction, seed }
   const sets: Dataset[] = []
   for (const path of dataPath) sets.push(await openDataset(path, open))
-
-  const train: RawRow[] = []
-  const held: RawRow[] = []
-  let read = 0
-  let skipped = 0
-  for (const [i, set] of sets.entries()) {
-    const rule = splitRule({ ...split, weight: weights[i]! })
-    for await (const row of set.rows()) {
-      read++
-      const { copies, held: isHeld } = rule(row.at.index!)
-      for (let copy = 0; copy < copies; copy++) train.push(row)
-      if (isHeld) held.push(row)
-    }
-    skipped += set.skipped
-  }
-  if (train.length === 0) {
-    const asked = [dataSplit === null ? '' : `--data-split ${dataSplit}`, evalFraction === 0 ? '' : `--eval-fraction ${evalFraction}`, options.dataWeights === null ? '' : `--data-weights ${options.dataWeights}`]
-    fail('data', 'rows for this step', `none of ${read} with ${asked.filter(Boolean).join(' ')}`, 'other shares or more rows')
-  }
-
   // Files that are named for it go first, then a share that is asked for, then a split that the sets bring along.
   const beside = evalFraction > 0 || noHeld ? [] : sets.flatMap((set) => set.held ?? [])
   const evalSets = evalDataPath.length > 0 ? (noHeld ? [] : await heldSets(evalDataPath, open)) : beside
-  for (const set of evalSets) for await (const row of set.rows()) held.push(row)
-  const notes = [...sets.flatMap(noteOf), ...(evalDataPath.length > 0 ? [] : evalSets.map((set) => `${set.path}: ${set.files.length === 1 ? '1 file' : `${set.files.length} files`} of a test or validation split held out`))]
-  // one set as it stands needs no blending: every epoch has an order of its own
-  const asTheyStand = dataSplit === null && evalFraction === 0
-  return { train: asTheyStand ? train : blended(train, seed, 'train'), eval: evalFraction > 0 ? blended(held, seed, 'eval') : held, skipped, notes }
+  const heldNotes = evalSets.map((set) => `${set.path}: ${set.files.length === 1 ? '1 file' : `${set.files.length} files`} of a test or validation split held out`)
+
+  let skipped = 0
+  async function* rows(): AsyncGenerator<StageRow> {
+    skipped = 0
+    let read = 0
+    let training = 0
+    for (const [i, set] of sets.entries()) {
+      const rule = splitRule({ ...split, weight: weights[i]! })
+      for await (const row of set.rows()) {
+        read++
+        const { copies, held } = rule(row.at.index!)
+        training += copies
+        if (held || copies > 0) yield { row, copies, held }
+      }
+      skipped += set.skipped
+    }
+    if (training === 0) refuseNoRows(options, evalFraction, read)
+    for (const set of evalSets) for await (const row of set.rows()) yield { row, copies: 0, held: true }
+  }
+  return {
+    files: [...sets, ...evalSets].flatMap((set) => set.files),
+    rules: { ...split, weights, columns: options.columns, pairs: open.pairs, sets: sets.map(({ files, mapping }) => [files.length, mapping]), evalSets: evalSets.map(({ files, mapping }) => [files.length, mapping]) },
+    notes: [...sets.flatMap(noteOf), ...(evalDataPath.length > 0 ? [] : heldNotes)],
+    // one set as it stands needs no blending: every epoch has an order of its own
+    blended: dataSplit !== null || evalFraction > 0,
+    heldBlended: evalFraction > 0,
+    rows,
+    get skipped() {
+      return skipped
+    },
+  }
+}
+
+function refuseNoRows({ dataSplit, dataWeights }: StageDataOptions, evalFraction: number, read: number): never {
+  const asked = [dataSplit === null ? '' : `--data-split ${dataSplit}`, evalFraction === 0 ? '' : `--eval-fraction ${evalFraction}`, dataWeights === null ? '' : `--data-weights ${dataWeights}`]
+  fail('data', 'rows for this step', `none of ${read} with ${asked.filter(Boolean).join(' ')}`, 'other shares or more rows')
 }
 
 /** Of a folder with a test or validation split that split, else all rows. */

@@ -1,15 +1,16 @@
 /**
- * Raw rows -> token rows, one function for each use. A prompt is encoded with the tokenizer's special tokens, an
+ * Raw rows -> token rows, one kind for each use. A prompt is encoded with the tokenizer's special tokens, an
  * answer without, and the two id lists are joined: a rollout continues exactly the ids the trainer saw. Nothing is
  * cut silently: a row that does not fit is dropped and counted.
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fail } from '../base/errors.js'
 import type { PairRow, PromptRow, RawRow, TokenReport, TokenRow } from './records.js'
-import type { IdSegment, TokenizeOptions } from './rowIds.js'
+import type { IdSegment } from './rowIds.js'
 import { RowEncoder } from './rowIds.js'
-
-export type { TokenizeOptions } from './rowIds.js'
+import type { RowCodec } from './rowList.js'
+import { pairRowCodec, promptRowCodec, tokenRowCodec } from './rowList.js'
+import type { Tokenizer } from './tokenizer.js'
 
 /** In tokens; a limit that is left out does not hold. */
 export interface TokenLimits {
@@ -26,58 +27,87 @@ export interface Tokenized<Row> {
   readonly report: TokenReport
 }
 
-type Fate = 'kept' | 'droppedPrompt' | 'droppedAnswer' | 'skipped'
+export type Fate = 'kept' | 'droppedPrompt' | 'droppedAnswer' | 'skipped'
 
 /** Longest stretch of tokenising, in milliseconds, after which timers and input get their turn. */
 const turnMilliseconds = 10
 
+/** Makes token rows of one raw row, hands them to `keep`, and says what became of it. */
+export type RowMaker<Row> = (row: RawRow, keep: (tokens: Row) => void) => Fate
+
+/** How to tokenise; a plain object, so that a worker can be told. */
+export interface MakerOptions extends TokenLimits {
+  readonly vocabSize: number
+  readonly appendEos?: boolean
+  /** SFT: every token but the first counts. */
+  readonly countAll?: boolean
+}
+
+/** One way of making rows: for a stage, and for the workers that do its work. */
+export interface RowKind<Row> {
+  readonly name: RowKindName
+  readonly codec: RowCodec<Row>
+  maker(options: MakerOptions & { readonly tokenizer: Tokenizer | null }): RowMaker<Row>
+}
+
+export type RowKindName = 'answers' | 'pairs' | 'prompts' | 'texts'
+
 /** SFT: the answer's tokens and the end token count; with countAll every token but the first does. */
-export async function sftRows(
-  raw: readonly RawRow[],
-  options: TokenizeOptions & TokenLimits & { readonly countAll?: boolean },
-): Promise<Tokenized<TokenRow>> {
-  const encoder = new RowEncoder(options)
-  return tokenizeAll(raw, options, (row, keep) => {
-    const segments = encoder.segments(row)
-    const tokens = joinSegments(segments, options.countAll ?? false)
-    const promptLength = segments[0]?.counted === false ? segments[0].ids.length : 0
-    const fate = fits(promptLength, tokens.ids.length - promptLength, options)
-    if (fate === 'kept' && !tokens.counted.includes(1)) return 'skipped'
-    if (fate === 'kept') keep(tokens)
-    return fate
-  })
+export const answerKind: RowKind<TokenRow> = {
+  name: 'answers',
+  codec: tokenRowCodec,
+  maker(options) {
+    const encoder = new RowEncoder(options)
+    return (row, keep) => {
+      const segments = encoder.segments(row)
+      const tokens = joinSegments(segments, options.countAll ?? false)
+      const promptLength = segments[0]?.counted === false ? segments[0].ids.length : 0
+      const fate = fits(promptLength, tokens.ids.length - promptLength, options)
+      if (fate === 'kept' && !tokens.counted.includes(1)) return 'skipped'
+      if (fate === 'kept') keep(tokens)
+      return fate
+    }
+  },
 }
 
 /** Reward model and DPO: both answers of a row, joined to the same prompt ids; a pair of which one does not fit is dropped. */
-export async function pairRows(raw: readonly RawRow[], options: TokenizeOptions & TokenLimits): Promise<Tokenized<PairRow>> {
-  const encoder = new RowEncoder(options)
-  return tokenizeAll(raw, options, (row, keep) => {
-    const { prompt, chosen, rejected } = encoder.pair(row)
-    const fate = fits(prompt.length, Math.max(chosen.length, rejected.length), options)
-    if (fate !== 'kept') return fate
-    if (chosen.length === 0 || rejected.length === 0) return 'skipped'
-    const join = (answer: Int32Array): TokenRow =>
-      joinSegments(
-        [
-          { ids: prompt, counted: false },
-          { ids: answer, counted: true },
-        ],
-        false,
-      )
-    keep({ chosen: join(chosen), rejected: join(rejected), promptLength: prompt.length })
-    return fate
-  })
+export const pairKind: RowKind<PairRow> = {
+  name: 'pairs',
+  codec: pairRowCodec,
+  maker(options) {
+    const encoder = new RowEncoder(options)
+    return (row, keep) => {
+      const { prompt, chosen, rejected } = encoder.pair(row)
+      const fate = fits(prompt.length, Math.max(chosen.length, rejected.length), options)
+      if (fate !== 'kept') return fate
+      if (chosen.length === 0 || rejected.length === 0) return 'skipped'
+      const join = (answer: Int32Array): TokenRow =>
+        joinSegments(
+          [
+            { ids: prompt, counted: false },
+            { ids: answer, counted: true },
+          ],
+          false,
+        )
+      keep({ chosen: join(chosen), rejected: join(rejected), promptLength: prompt.length })
+      return fate
+    }
+  },
 }
 
 /** Prompts to sample from. The answers a row may have play no part. maxSeqLen leaves room for one token. */
-export async function promptRows(raw: readonly RawRow[], options: TokenizeOptions & TokenLimits): Promise<Tokenized<PromptRow>> {
-  const encoder = new RowEncoder(options)
-  return tokenizeAll(raw, options, (row, keep, index) => {
-    const { ids, text } = encoder.promptOnly(row)
-    const fate = fits(ids.length, 0, options)
-    if (fate === 'kept') keep({ ids, text, index })
-    return fate
-  })
+export const promptKind: RowKind<PromptRow> = {
+  name: 'prompts',
+  codec: promptRowCodec,
+  maker(options) {
+    const encoder = new RowEncoder(options)
+    return (row, keep) => {
+      const ids = encoder.promptOnly(row)
+      const fate = fits(ids.length, 0, options)
+      if (fate === 'kept') keep({ ids })
+      return fate
+    }
+  },
 }
 
 /**
@@ -85,21 +115,26 @@ export async function promptRows(raw: readonly RawRow[], options: TokenizeOption
  * last token of a piece being the first of the next one: every token is predicted exactly once and none is lost.
  * Rows {input_ids, labels} count where their labels do. The report counts rows, not pieces.
  */
-export async function textRows(
-  raw: readonly RawRow[],
-  options: TokenizeOptions & { readonly maxSeqLen: number },
-): Promise<Tokenized<TokenRow>> {
-  if (!(options.maxSeqLen >= 2)) fail('--max-seq-len', 'at least 2 tokens', String(options.maxSeqLen), '--max-seq-len 512')
-  const encoder = new RowEncoder(options)
-  return tokenizeAll(raw, options, (row, keep) => {
-    const segments = encoder.whole(row)
-    const labelled = row.kind === 'ids' && row.labels !== null
-    const whole = joinSegments(segments, !labelled)
-    if (!whole.counted.includes(1)) return 'skipped'
-    for (const piece of overlappingPieces(whole, options.maxSeqLen)) keep(piece)
-    return 'kept'
-  })
+export const textKind: RowKind<TokenRow> = {
+  name: 'texts',
+  codec: tokenRowCodec,
+  maker(options) {
+    const { maxSeqLen = Infinity } = options
+    if (!(maxSeqLen >= 2)) fail('--max-seq-len', 'at least 2 tokens', String(maxSeqLen), '--max-seq-len 512')
+    const encoder = new RowEncoder(options)
+    return (row, keep) => {
+      const segments = encoder.whole(row)
+      const labelled = row.kind === 'ids' && row.labels !== null
+      const whole = joinSegments(segments, !labelled)
+      if (!whole.counted.includes(1)) return 'skipped'
+      for (const piece of overlappingPieces(whole, maxSeqLen)) keep(piece)
+      return 'kept'
+    }
+  },
 }
+
+/** By name, for a worker. */
+export const rowKinds: Readonly<Record<RowKindName, RowKind<TokenRow> | RowKind<PairRow> | RowKind<PromptRow>>> = { answers: answerKind, pairs: pairKind, prompts: promptKind, texts: textKind }
 
 function* overlappingPieces(row: TokenRow, maxSeqLen: number): Generator<TokenRow> {
   const last = row.ids.length - 1
@@ -133,26 +168,37 @@ function fits(promptLength: number, answerLength: number, limits: TokenLimits): 
   return 'kept'
 }
 
-async function tokenizeAll<Row>(
-  raw: readonly RawRow[],
-  limits: TokenLimits,
-  each: (row: RawRow, keep: (tokens: Row) => void, index: number) => Fate,
-): Promise<Tokenized<Row>> {
+/** Tokenises rows that are in memory. A kind's limits that leave none of them are an error. */
+export async function tokenizeRows<Row>(kind: RowKind<Row>, raw: readonly RawRow[], options: MakerOptions & { readonly tokenizer: Tokenizer | null }): Promise<Tokenized<Row>> {
+  const maker = kind.maker(options)
   const rows: Row[] = []
-  const count: Record<Fate, number> = { kept: 0, droppedPrompt: 0, droppedAnswer: 0, skipped: 0 }
-  let turnEnds = performance.now() + turnMilliseconds
-  for (const [index, row] of raw.entries()) {
-    count[each(row, (tokens) => rows.push(tokens), index)]++
-    if (performance.now() < turnEnds) continue
-    await nextTurn()
-    turnEnds = performance.now() + turnMilliseconds
+  const count = noFates()
+  const turns = new Turns()
+  for (const row of raw) {
+    count[maker(row, (tokens) => rows.push(tokens))]++
+    await turns.next()
   }
   const report = { rows: raw.length, ...count }
-  if (report.rows > 0 && report.kept === 0) failOnNothingKept(report, limits)
+  refuseNothingKept(report, options)
   return { rows, report }
 }
 
-function failOnNothingKept(report: TokenReport, limits: TokenLimits): never {
+export const noFates = (): Record<Fate, number> => ({ kept: 0, droppedPrompt: 0, droppedAnswer: 0, skipped: 0 })
+
+/** Lets timers and input have their turn when a stretch of work was long enough. */
+export class Turns {
+  #ends = performance.now() + turnMilliseconds
+
+  async next(): Promise<void> {
+    if (performance.now() < this.#ends) return
+    await nextTurn()
+    this.#ends = performance.now() + turnMilliseconds
+  }
+}
+
+/** Error: rows were there and none is left. */
+export function refuseNothingKept(report: TokenReport, limits: TokenLimits): void {
+  if (report.rows === 0 || report.kept > 0) return
   const given = [
     limits.maxSeqLen === undefined ? '' : `--max-seq-len ${limits.maxSeqLen}`,
     limits.maxPromptLen === undefined ? '' : `--max-prompt-seq-len ${limits.maxPromptLen}`,

@@ -1,21 +1,26 @@
-// `--dry-run`: what a stage would do, without weights in memory and without a file written.
+// `--dry-run`: what a stage would do, without weights in memory and without a folder of the run.
 import { fail } from '../base/errors.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import { readConfig, tokenizerFor } from '../checkpoint/model.js'
 import { packByTokens } from '../data/packing.js'
 import { previewPair, previewPrompt, previewRow } from '../data/preview.js'
-import type { PairRow, PromptRow, RawRow, TokenReport, TokenRow } from '../data/records.js'
-import type { StageDataOptions } from '../data/stageData.js'
-import { stageData } from '../data/stageData.js'
+import type { TokenReport } from '../data/records.js'
+import { rowsFrom } from '../data/rowList.js'
+import type { RowList } from '../data/rowList.js'
+import { openStageData } from '../data/stageData.js'
+import { answerKind, pairKind, promptKind, textKind } from '../data/tokenize.js'
+import type { MakerOptions, RowKind } from '../data/tokenize.js'
 import type { Tokenizer } from '../data/tokenizer.js'
-import { pairRows, promptRows, sftRows, textRows } from '../data/tokenize.js'
 import { readSpec } from '../model/families/registry.js'
 import type { DecoderSpec } from '../model/spec.js'
 import type { DType } from '../tensor/device.js'
+import { Scope } from '../tensor/scope.js'
 import { parameterCount, planMemory } from './memory.js'
 import type { MemoryPlan } from './memory.js'
 import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from './options.js'
+import { rowsOf } from './rows.js'
+import type { RowOptions } from './rows.js'
 import { totalSteps } from './shared.js'
 
 export interface StagePlan {
@@ -40,11 +45,6 @@ export interface PreviewStyle {
   color?: boolean
 }
 
-interface Rows<Row> {
-  rows: Row[]
-  report: TokenReport
-}
-
 interface Source {
   spec: DecoderSpec
   tokenizer: Tokenizer | null
@@ -56,6 +56,8 @@ async function open(folder: string, maxSeqLen: number): Promise<Source> {
   return { spec, tokenizer: await tokenizerFor(folder, spec), maxSeqLen: Math.min(maxSeqLen, spec.maxPositions) }
 }
 
+const lengthsOf = (rows: RowList<unknown>): number[] => Array.from({ length: rows.length }, (_, i) => rows.tokens(i))
+
 /** Tokens of the `count` longest rows: no micro-batch is larger. */
 function largest(lengths: number[], count: number): number {
   return lengths
@@ -66,30 +68,33 @@ function largest(lengths: number[], count: number): number {
 
 interface Planned<Row> {
   stage: string
-  options: Record<string, unknown> & StageDataOptions
+  options: Record<string, unknown> & RowOptions
   step: 1 | 2 | 3
   source: Source
-  read: (raw: readonly RawRow[]) => Promise<Rows<Row>>
+  kind: RowKind<Row>
+  limits: Omit<MakerOptions, 'vocabSize'>
   show: (row: Row, options: { tokenizer: Tokenizer | null; color: boolean }) => string
   /** What the kept rows need. */
-  need: (rows: Row[]) => { memory: MemoryPlan; steps: number }
+  need: (rows: RowList<unknown>) => { memory: MemoryPlan; steps: number }
   color: boolean
 }
 
-async function plan<Row>({ stage, options, step, source, read, show, need, color }: Planned<Row>): Promise<StagePlan> {
+async function plan<Row>({ stage, options, step, source, kind, limits, show, need, color }: Planned<Row>): Promise<StagePlan> {
   const { spec, tokenizer } = source
-  const data = await stageData(options, step)
-  const train = await read(data.train)
-  const held = await read(data.eval)
+  const data = await openStageData(options, step)
+  const rows = await rowsOf(data, kind, { tokenizer, vocabSize: spec.vocab, ...limits }, options)
+  using scope = new Scope()
+  const train = scope.own(rows.train)
+  const held = scope.own(rows.held)
   return {
     stage,
     options,
     model: { family: spec.family, parameters: parameterCount(spec), layers: spec.layers, hidden: spec.hidden, vocab: spec.vocab },
-    ...need(train.rows),
-    train: train.report,
-    evalRows: held.rows.length,
-    skipped: data.skipped,
-    preview: train.rows.slice(0, 3).map((row) => show(row, { tokenizer, color })),
+    ...need(train),
+    train: rows.reports.train,
+    evalRows: held.length,
+    skipped: rows.skipped,
+    preview: rowsFrom(train, 0, 3).map((row) => show(row, { tokenizer, color })),
   }
 }
 
@@ -99,38 +104,35 @@ const stepsFor = (rows: number, o: { perDeviceTrainBatchSize: number; gradientAc
 export async function planPretrain(given: Given<typeof pretrainOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('pretrain', pretrainOptions, given)
   const source = await open(o.modelNameOrPath, o.maxSeqLen)
-  const { spec, tokenizer, maxSeqLen } = source
-  const read = (raw: readonly RawRow[]): Promise<Rows<TokenRow>> => textRows(raw, { tokenizer, vocabSize: spec.vocab, maxSeqLen })
-  const need = (rows: TokenRow[]) => {
-    const packs = packByTokens(rows, Int32Array.from(rows.keys()), maxSeqLen).length
+  const { spec, maxSeqLen } = source
+  const need = (rows: RowList<unknown>) => {
+    const packs = packByTokens(rows, maxSeqLen).length
     const tokens = Math.min(packs, o.perDeviceTrainBatchSize) * maxSeqLen
     return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(packs, o) }
   }
-  return plan({ stage: 'pretrain', options: o, step: 1, source, read, show: previewRow, need, color })
+  return plan({ stage: 'pretrain', options: o, step: 1, source, kind: textKind, limits: { maxSeqLen }, show: previewRow, need, color })
 }
 
 export async function planSft(given: Given<typeof sftOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('sft', sftOptions, given)
   const source = await open(o.modelNameOrPath, o.maxSeqLen)
-  const { spec, tokenizer, maxSeqLen } = source
-  const read = (raw: readonly RawRow[]): Promise<Rows<TokenRow>> => sftRows(raw, { tokenizer, vocabSize: spec.vocab, maxSeqLen, countAll: o.lossOn === 'all' })
-  const need = (rows: TokenRow[]) => {
-    const tokens = largest(rows.map((r) => r.ids.length), o.perDeviceTrainBatchSize)
+  const { spec, maxSeqLen } = source
+  const need = (rows: RowList<unknown>) => {
+    const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
     return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
   }
-  return plan({ stage: 'sft', options: o, step: 1, source, read, show: previewRow, need, color })
+  return plan({ stage: 'sft', options: o, step: 1, source, kind: answerKind, limits: { maxSeqLen, countAll: o.lossOn === 'all' }, show: previewRow, need, color })
 }
 
 export async function planReward(given: Given<typeof rewardOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('reward', rewardOptions, given)
   const source = await open(o.modelNameOrPath, o.maxSeqLen)
-  const { spec, tokenizer, maxSeqLen } = source
-  const read = (raw: readonly RawRow[]): Promise<Rows<PairRow>> => pairRows(raw, { tokenizer, vocabSize: spec.vocab, maxSeqLen })
-  const need = (rows: PairRow[]) => {
-    const tokens = largest(rows.map((r) => r.chosen.ids.length + r.rejected.ids.length), o.perDeviceTrainBatchSize)
+  const { spec, maxSeqLen } = source
+  const need = (rows: RowList<unknown>) => {
+    const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
     return { memory: planMemory([{ spec, head: 'scalar', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
   }
-  return plan({ stage: 'reward', options: o, step: 2, source, read, show: previewPair, need, color })
+  return plan({ stage: 'reward', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewPair, need, color })
 }
 
 /** Prompt and answer must fit the positions of every model that sees them. */
@@ -143,14 +145,13 @@ export function checkRoom(specs: readonly DecoderSpec[], prompt: number, answer:
 export async function planPpo(given: Given<typeof ppoOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('ppo', ppoOptions, given)
   const source = await open(o.actorModelNameOrPath, Infinity)
-  const { spec, tokenizer } = source
+  const { spec } = source
   const critic = (await open(o.criticModelNameOrPath, Infinity)).spec
   checkRoom([spec, critic], o.maxPromptSeqLen, o.maxAnswerSeqLen, '--max-prompt-seq-len or --max-answer-seq-len')
   if (spec.vocab !== critic.vocab)
     fail('ppo', `a reward model with the actor's vocabulary (${spec.vocab})`, `${critic.vocab} in ${o.criticModelNameOrPath}`, 'a reward model trained with the same tokenizer')
-  const read = (raw: readonly RawRow[]): Promise<Rows<PromptRow>> => promptRows(raw, { tokenizer, vocabSize: spec.vocab, maxPromptLen: o.maxPromptSeqLen })
-  const need = (rows: PromptRow[]) => {
-    const lengths = rows.map((r) => Math.min(r.ids.length + o.maxAnswerSeqLen, spec.maxPositions))
+  const need = (rows: RowList<unknown>) => {
+    const lengths = lengthsOf(rows).map((n) => Math.min(n + o.maxAnswerSeqLen, spec.maxPositions))
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1)
     const slots = Math.min(o.perDeviceGenerationBatchSize, rows.length)
     const models = ([[spec, 'logprob', true], [spec, 'logprob', false], [critic, 'scalar', true], [critic, 'scalar', false]] as const).map(([s, head, trained]) => ({ spec: s, head, trained }))
@@ -160,5 +161,5 @@ export async function planPpo(given: Given<typeof ppoOptions>, { color = false }
     const all = totalSteps(rows.length, perExperience, { ...o, maxSteps: 0 }) * updates
     return { memory, steps: o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all }
   }
-  return plan({ stage: 'ppo', options: o, step: 3, source, read, show: previewPrompt, need, color })
+  return plan({ stage: 'ppo', options: o, step: 3, source, kind: promptKind, limits: { maxPromptLen: o.maxPromptSeqLen }, show: previewPrompt, need, color })
 }

@@ -3,6 +3,8 @@ import type { Run } from '../base/run.js'
 import { short } from '../base/progress.js'
 import { packRows } from '../data/packing.js'
 import type { TokenRow } from '../data/records.js'
+import { rowPieces } from '../data/rowList.js'
+import type { RowList } from '../data/rowList.js'
 import { scoreLogprobs, trainLogprobsLinear } from '../engine/logprobs.js'
 import type { Trainer } from '../engine/trainer.js'
 import type { Decoder } from '../model/decoder.js'
@@ -21,10 +23,10 @@ export interface Evaluation {
 }
 
 /** Mean loss over the counted tokens of `rows`, and its perplexity; null when there are no rows. */
-export async function evaluateLanguage(decoder: Decoder, rows: readonly TokenRow[], batchSize: number): Promise<Evaluation | null> {
+export async function evaluateLanguage(decoder: Decoder, rows: RowList<TokenRow>, batchSize: number): Promise<Evaluation | null> {
   let sum = 0
   let count = 0
-  for (const piece of pieces(rows, batchSize)) {
+  for (const piece of rowPieces(rows, batchSize)) {
     const batch = packRows(piece)
     sum += tokenLoss(await scoreLogprobs(decoder, batch), 1)
     count += batch.countedTotal
@@ -32,18 +34,21 @@ export async function evaluateLanguage(decoder: Decoder, rows: readonly TokenRow
   return count === 0 ? null : { loss: sum / count, perplexity: perplexity(sum / count) }
 }
 
-/**
- * Trains on groups of rows: one group is what counts as a row of a batch (pretraining packs several texts into one).
- * The loss of a step is the mean over all its counted tokens, however they are cut into micro-batches.
- */
-export async function trainLanguage(run: Run, decoder: Decoder, groups: readonly (readonly TokenRow[])[], evalRows: readonly TokenRow[], options: LanguageOptions): Promise<{ before: Evaluation | null; after: Evaluation | null }> {
+/** Rows that count as one row of a batch: SFT has one in each, pretraining packs several texts. */
+export interface RowGroups {
+  readonly length: number
+  rows(group: number): TokenRow[]
+}
+
+/** Trains on groups of rows. The loss of a step is the mean over all its counted tokens, however they are cut into micro-batches. */
+export async function trainLanguage(run: Run, decoder: Decoder, groups: RowGroups, evalRows: RowList<TokenRow>, options: LanguageOptions): Promise<{ before: Evaluation | null; after: Evaluation | null }> {
   const evaluate = async (step: number): Promise<Evaluation | null> => {
     const result = await evaluateLanguage(decoder, evalRows, options.perDeviceEvalBatchSize)
     if (result) run.log(step, { 'eval/loss': result.loss, 'eval/perplexity': result.perplexity })
     return result
   }
   const step = async (trainer: Trainer, chosen: Int32Array): Promise<LoopStep> => {
-    const batches = pieces(Array.from(chosen), options.perDeviceTrainBatchSize).map((piece) => packRows(piece.flatMap((g) => groups[g]!)))
+    const batches = pieces(Array.from(chosen), options.perDeviceTrainBatchSize).map((piece) => packRows(piece.flatMap((g) => groups.rows(g))))
     const count = batches.reduce((n, b) => n + b.countedTotal, 0)
     const report = await trainer.step(async () => {
       const pending = batches.map((b) => trainLogprobsLinear(decoder, b, tokenLossGrad(b.countedTotal, count)))

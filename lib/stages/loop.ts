@@ -1,19 +1,20 @@
 // What the stages that train one model share: what they start with, the loop over optimizer steps, the end.
 import type { Metrics, Run } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
-import type { RawRow } from '../data/records.js'
-import { stageData } from '../data/stageData.js'
-import type { StageDataOptions } from '../data/stageData.js'
-import type { TokenLimits, TokenizeOptions, Tokenized } from '../data/tokenize.js'
+import type { RowList } from '../data/rowList.js'
+import { openStageData } from '../data/stageData.js'
+import type { RowKind } from '../data/tokenize.js'
 import { Trainer } from '../engine/trainer.js'
 import type { StepReport, TrainerOptions } from '../engine/trainer.js'
 import type { Decoder } from '../model/decoder.js'
 import type { HeadKind } from '../model/spec.js'
 import { Scope } from '../tensor/scope.js'
+import { readRows } from './rows.js'
+import type { RowOptions } from './rows.js'
 import type { LoopOptions, MachineOptions } from './shared.js'
-import { Throughput, hubHooks, loadModel, noteRows, openDevice, saveModel, stepsOf, totalSteps } from './shared.js'
+import { Throughput, hubHooks, loadModel, openDevice, saveModel, stepsOf, totalSteps } from './shared.js'
 
-export interface StageOptions extends StageDataOptions, MachineOptions {
+export interface StageOptions extends RowOptions, MachineOptions {
   modelNameOrPath: string
   maxSeqLen: number
 }
@@ -22,29 +23,31 @@ export interface StageKind<Row> {
   /** Of --data-split. */
   step: 1 | 2 | 3
   head: HeadKind
-  rows(raw: readonly RawRow[], options: TokenizeOptions & TokenLimits & { maxSeqLen: number }): Promise<Tokenized<Row>>
+  rows: RowKind<Row>
+  /** Every token but the first counts. */
+  countAll?: boolean
 }
 
 /** A model on its device and the rows for it; `using` frees both. */
 export interface OpenStage<Row> extends Disposable {
   model: LoadedModel
-  train: Row[]
-  held: Row[]
+  train: RowList<Row>
+  held: RowList<Row>
 }
 
-/** Reads the stage's rows, loads the model, tokenises, and says what was dropped. Errors: as each of these. */
+/** Finds the stage's rows, loads the model, reads and tokenises, and says what was dropped. Errors: as each of these. */
 export async function openStage<Row>(run: Run, options: StageOptions, kind: StageKind<Row>): Promise<OpenStage<Row>> {
-  const data = await stageData(options, kind.step, hubHooks(run.hooks))
+  const data = await openStageData(options, kind.step, hubHooks(run.hooks))
   const scope = new Scope()
   try {
     const device = scope.own(openDevice(options))
     const model = scope.own(await loadModel(device, options.modelNameOrPath, options, { head: kind.head, positions: options.maxSeqLen }))
     const { tokenizer, decoder } = model
-    const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions) }
-    const train = await kind.rows(data.train, tokenize)
-    const held = await kind.rows(data.eval, tokenize)
-    noteRows(run, train.report, held.report, data)
-    return { model, train: train.rows, held: held.rows, [Symbol.dispose]: () => scope.dispose() }
+    const limits = { vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions), ...(kind.countAll !== undefined && { countAll: kind.countAll }) }
+    const { train, held } = await readRows(run, data, kind.rows, { tokenizer, ...limits }, options)
+    scope.own(train)
+    scope.own(held)
+    return { model, train, held, [Symbol.dispose]: () => scope.dispose() }
   } catch (error) {
     scope.dispose()
     throw error

@@ -191,7 +191,7 @@ export class Model implements Disposable {
   async *scores(rows: readonly ScoreInput[], { batchTokens = 4096, signal }: { batchTokens?: number; signal?: AbortSignal } = {}): AsyncGenerator<Score[]> {
     const all = rows.map((row, i) => this.#tokenRow(row, i))
     const longest = all.reduce((n, { ids }) => Math.max(n, ids.length), batchTokens)
-    for (const pack of packByTokens(all, Int32Array.from(all.keys()), longest)) {
+    for (const pack of packByTokens({ length: all.length, tokens: (row) => all[row]!.ids.length }, longest)) {
       signal?.throwIfAborted()
       const batch = Array.from(pack, (i) => all[i]!)
       yield this.isRewardModel ? await this.#values(batch) : await this.#logprobs(batch)

@@ -27,6 +27,7 @@ export const dataOptions = {
   dataSplit: option.optionalText('shares of the rows for SFT, reward and PPO, e.g. 2,4,4; without it a stage uses all rows'),
   evalDataPath: option.texts('held-out rows, or none; without it --eval-fraction, or the test split of a data folder'),
   evalFraction: option.number(0, 'share of the rows held out for evaluation', { min: 0, max: 0.99 }),
+  dataOutputPath: option.optionalText('folder of tokenised rows, read back when nothing changed; none = in memory; without it the user cache, for sets over 4 MB'),
   maxSeqLen: option.integer(512, 'longest row; longer ones are dropped and counted', { min: 2, unit: 'tokens' }),
 }
 
@@ -57,7 +58,6 @@ const padding = { numPaddingAtBeginning: option.unused(1, 'rows are packed, ther
 const everyProgram = {
   localRank: option.later(-1, 'the launcher', [-1, 0]),
   deepspeed: option.unused(false, 'there is no DeepSpeed below'),
-  dataOutputPath: option.unused(null, 'nothing is cached on disk'),
   offload: option.later(false, ZERO),
   onlyOptimizeLora: loraDetail(false),
   enableTensorboard: option.later(false, FEATURES),

@@ -3,12 +3,14 @@ import { fail } from '../base/errors.js'
 import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
-import { stageData } from '../data/stageData.js'
-import { promptRows } from '../data/tokenize.js'
+import { openStageData } from '../data/stageData.js'
+import { promptKind } from '../data/tokenize.js'
+import { Scope } from '../tensor/scope.js'
 import { ppoOptions } from './options.js'
 import { PpoLoop } from './ppoLoop.js'
 import { PpoModels } from './ppoModels.js'
-import { hubHooks, noteRows, openDevice, saveModel, silent, withRun } from './shared.js'
+import { readRows } from './rows.js'
+import { hubHooks, openDevice, saveModel, silent, withRun } from './shared.js'
 
 export type PpoOptions = Resolved<typeof ppoOptions>
 
@@ -32,19 +34,19 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
   const options = resolveOptions('ppo', ppoOptions, given)
   refuseCuts(options)
   return withRun('ppo', options, hooks, async (run) => {
-    const data = await stageData(options, 3, hubHooks(run.hooks))
+    const data = await openStageData(options, 3, hubHooks(run.hooks))
+    using scope = new Scope()
     using device = openDevice(options)
     using models = await PpoModels.load(device, options)
     const { tokenizer, decoder } = models.actor
-    const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxPromptLen: options.maxPromptSeqLen }
-    const train = await promptRows(data.train, tokenize)
-    const held = await promptRows(data.eval, tokenize)
-    noteRows(run, train.report, held.report, data)
+    const { train, held } = await readRows(run, data, promptKind, { tokenizer, vocabSize: decoder.spec.vocab, maxPromptLen: options.maxPromptSeqLen }, options)
+    scope.own(train)
+    scope.own(held)
 
     const loop = new PpoLoop(run, models, options)
-    const before = await loop.evaluate(held.rows, 0)
-    await loop.train(train.rows)
-    const after = run.stopped ? null : await loop.evaluate(held.rows, loop.step)
+    const before = await loop.evaluate(held, 0)
+    await loop.train(train)
+    const after = run.stopped ? null : await loop.evaluate(held, loop.step)
     const actor = await saveModel(models.actor, options.outputDir, 'actor')
     const critic = await saveModel(models.critic, options.outputDir, 'critic')
     run.throwIfStopped(actor)

@@ -7,6 +7,8 @@ import type { Run } from '../base/run.js'
 import { RunningSums } from '../base/statistics.js'
 import { epochOrder } from '../data/epochs.js'
 import type { PromptRow } from '../data/records.js'
+import { rowsFrom } from '../data/rowList.js'
+import type { RowList } from '../data/rowList.js'
 import { logprobGap, makeRollouts, packRollouts, scoreRollouts, whitened } from '../engine/experience.js'
 import type { Experience, Rollout } from '../engine/experience.js'
 import { scoreLogprobs } from '../engine/logprobs.js'
@@ -40,7 +42,7 @@ export class PpoLoop {
     private readonly options: PpoOptions,
   ) {}
 
-  async train(prompts: readonly PromptRow[]): Promise<void> {
+  async train(prompts: RowList<PromptRow>): Promise<void> {
     const { options: o, models, run } = this
     const perExperience = o.perDeviceGenerationBatchSize * o.generationBatches
     const perStep = o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps
@@ -55,7 +57,7 @@ export class PpoLoop {
       for (const chosen of stepsOf(prompts.length, perExperience, loop)) {
         if (run.stopped || this.step >= total) break
         const started = performance.now()
-        const gathered = await this.#gather(Array.from(chosen, (i) => prompts[i]!))
+        const gathered = await this.#gather(Array.from(chosen, (i) => prompts.at(i)))
         this.#warnOfClipping(gathered.metrics['objective/score_clipfrac'])
         this.#samples(gathered.experience)
         await this.#update(gathered, { actor, critic }, total)
@@ -147,9 +149,9 @@ export class PpoLoop {
   }
 
   /** Mean score and KL on held-out prompts, each sampled once with a seed of its own. */
-  async evaluate(rows: readonly PromptRow[], step: number): Promise<HeldOut | null> {
+  async evaluate(rows: RowList<PromptRow>, step: number): Promise<HeldOut | null> {
     const { options: o, models, run } = this
-    const prompts = rows.slice(0, o.evalPrompts).map((p, i) => ({ ids: p.ids, seed: rowSeed(o.seed + 1, i) }))
+    const prompts = rowsFrom(rows, 0, o.evalPrompts).map((p, i) => ({ ids: p.ids, seed: rowSeed(o.seed + 1, i) }))
     if (prompts.length === 0) return null
     const scores = new RunningSums()
     const kls = new RunningSums()

@@ -3,7 +3,7 @@ import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { packByTokens } from '../data/packing.js'
-import { textRows } from '../data/tokenize.js'
+import { textKind } from '../data/tokenize.js'
 import { trainLanguage } from './language.js'
 import { finishStage, openStage } from './loop.js'
 import { pretrainOptions } from './options.js'
@@ -19,11 +19,12 @@ export type PretrainOptions = Resolved<typeof pretrainOptions>
 export async function pretrain(given: Given<typeof pretrainOptions>, hooks: RunHooks = silent): Promise<LanguageResult> {
   const options = resolveOptions('pretrain', pretrainOptions, given)
   return withRun('pretrain', options, hooks, async (run) => {
-    using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: textRows })
+    using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: textKind })
     const { model, train, held } = stage
     const maxSeqLen = Math.min(options.maxSeqLen, model.decoder.maxPositions)
-    const packs = packByTokens(train, Int32Array.from(train.keys()), maxSeqLen).map((pack) => Array.from(pack, (i) => train[i]!))
-    const evaluation = await trainLanguage(run, model.decoder, packs, held, options)
+    const packs = packByTokens(train, maxSeqLen)
+    const groups = { length: packs.length, rows: (pack: number) => Array.from(packs[pack]!, (row) => train.at(row)) }
+    const evaluation = await trainLanguage(run, model.decoder, groups, held, options)
     return { model: await finishStage(run, model, options.outputDir), ...evaluation }
   })
 }

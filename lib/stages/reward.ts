@@ -7,7 +7,9 @@ import type { Run, RunHooks } from '../base/run.js'
 import { RunningSums, wilsonInterval } from '../base/statistics.js'
 import { packRows } from '../data/packing.js'
 import type { PairRow } from '../data/records.js'
-import { pairRows } from '../data/tokenize.js'
+import { rowPieces } from '../data/rowList.js'
+import type { RowList } from '../data/rowList.js'
+import { pairKind } from '../data/tokenize.js'
 import { lastTokens, scoreValues, trainValues } from '../engine/logprobs.js'
 import type { Trainer } from '../engine/trainer.js'
 import type { Decoder } from '../model/decoder.js'
@@ -40,7 +42,7 @@ export interface RewardResult {
 export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks = silent): Promise<RewardResult> {
   const options = resolveOptions('reward', rewardOptions, given)
   return withRun('reward', options, hooks, async (run) => {
-    using stage = await openStage(run, options, { step: 2, head: 'scalar', rows: pairRows })
+    using stage = await openStage(run, options, { step: 2, head: 'scalar', rows: pairKind })
     const { model, train, held } = stage
     const pairs = options.shuffleLabels ? shuffleLabels(train, options.seed) : train
     const evaluation = await trainPairs(run, model.decoder, pairs, held, options)
@@ -49,9 +51,14 @@ export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks
 }
 
 /** Swaps half the pairs at random: nothing is left to learn. */
-function shuffleLabels(pairs: readonly PairRow[], seed: number): PairRow[] {
+function shuffleLabels(pairs: RowList<PairRow>, seed: number): RowList<PairRow> {
   const random = new RandomSequence(seed, streamNumber(randomPurpose.labels))
-  return pairs.map((p) => (random.below(2) === 0 ? p : { ...p, chosen: p.rejected, rejected: p.chosen }))
+  const swapped = Uint8Array.from({ length: pairs.length }, () => random.below(2))
+  const at = (index: number): PairRow => {
+    const pair = pairs.at(index)
+    return swapped[index] === 0 ? pair : { ...pair, chosen: pair.rejected, rejected: pair.chosen }
+  }
+  return { length: pairs.length, at, tokens: (index) => pairs.tokens(index), dispose: () => pairs.dispose() }
 }
 
 /** Chosen answers first, then rejected ones, as one packed batch. */
@@ -77,7 +84,7 @@ class PairScores {
   }
 }
 
-async function trainPairs(run: Run, decoder: Decoder, pairs: readonly PairRow[], evalPairs: readonly PairRow[], options: RewardOptions): Promise<Omit<RewardResult, 'model'>> {
+async function trainPairs(run: Run, decoder: Decoder, pairs: RowList<PairRow>, evalPairs: RowList<PairRow>, options: RewardOptions): Promise<Omit<RewardResult, 'model'>> {
   const evaluate = async (step: number): Promise<RewardEvaluation | null> => {
     const result = await evaluatePairs(decoder, evalPairs, options.perDeviceEvalBatchSize)
     if (result)
@@ -95,7 +102,7 @@ async function trainPairs(run: Run, decoder: Decoder, pairs: readonly PairRow[],
     const scores = new PairScores()
     let tokens = 0
     const report = await trainer.step(async () => {
-      for (const part of pieces(Array.from(chosen, (i) => pairs[i]!), options.perDeviceTrainBatchSize)) {
+      for (const part of pieces(Array.from(chosen, (i) => pairs.at(i)), options.perDeviceTrainBatchSize)) {
         const batch = packPairs(part)
         tokens += batch.ids.length
         await trainValues(decoder, batch, lastTokens(batch), (values) => scores.add(values, chosen.length, options.centerRewardsCoefficient))
@@ -115,10 +122,10 @@ async function trainPairs(run: Run, decoder: Decoder, pairs: readonly PairRow[],
 }
 
 /** Accuracy and mean scores on held-out pairs; null without any. */
-export async function evaluatePairs(decoder: Decoder, pairs: readonly PairRow[], batchSize: number): Promise<RewardEvaluation | null> {
+export async function evaluatePairs(decoder: Decoder, pairs: RowList<PairRow>, batchSize: number): Promise<RewardEvaluation | null> {
   if (pairs.length === 0) return null
   const scores = new PairScores()
-  for (const part of pieces(pairs, batchSize)) {
+  for (const part of rowPieces(pairs, batchSize)) {
     const batch = packPairs(part)
     scores.add(await scoreValues(decoder, batch, lastTokens(batch)), pairs.length)
   }

@@ -149,7 +149,7 @@ export function parseIds(words: readonly string[]): number[] {
 }
 
 function promptIds(model: Model, row: RawRow): Int32Array {
-  const { ids } = encoderOf(model).promptOnly(row)
+  const ids = encoderOf(model).promptOnly(row)
   if (ids.length >= model.maxPositions)
     fail('generate', `a prompt shorter than the model's ${model.maxPositions} positions in ${describe(row.at)}`, `${ids.length} tokens`, 'a shorter prompt')
   return ids

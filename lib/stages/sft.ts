@@ -2,7 +2,7 @@
 import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
-import { sftRows } from '../data/tokenize.js'
+import { answerKind } from '../data/tokenize.js'
 import type { Evaluation } from './language.js'
 import { trainLanguage } from './language.js'
 import { finishStage, openStage } from './loop.js'
@@ -24,9 +24,10 @@ export async function sft(given: Given<typeof sftOptions>, hooks: RunHooks = sil
   const options = resolveOptions('sft', sftOptions, given)
   const countAll = options.lossOn === 'all'
   return withRun('sft', options, hooks, async (run) => {
-    using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: (raw, tokenize) => sftRows(raw, { ...tokenize, countAll }) })
-    const groups = stage.train.map((row) => [row])
-    const evaluation = await trainLanguage(run, stage.model.decoder, groups, stage.held, options)
-    return { model: await finishStage(run, stage.model, options.outputDir), ...evaluation }
+    using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: answerKind, countAll })
+    const { model, train, held } = stage
+    const groups = { length: train.length, rows: (row: number) => [train.at(row)] }
+    const evaluation = await trainLanguage(run, model.decoder, groups, held, options)
+    return { model: await finishStage(run, model, options.outputDir), ...evaluation }
   })
 }

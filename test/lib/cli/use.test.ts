@@ -155,6 +155,20 @@ test('--dry-run: configuration, memory, steps and rows; nothing is written', asy
   t.deepEqual(await readdir(dir), ['pairs.jsonl'])
 })
 
+test('two processes at once on one folder of tokenised rows; a third reads them back', async (t) => {
+  const model = await freshModel(t)
+  const dir = await folder(t)
+  const data = await jsonl(join(dir, 'pairs.jsonl'), Array.from({ length: 3000 }, (_, i) => ({ prompt: `hello ${i}`, chosen: ' yes', rejected: ' no' })))
+  const args = ['sft', '--model-name-or-path', model, '--data-path', data, '--max-seq-len', '60', '--max-steps', '1', '--data-output-path', join(dir, 'tokens')]
+  const ran = await Promise.all([threefold(args), threefold(args)])
+  for (const { status, stderr } of ran) t.is(status, 0, stderr)
+  t.is(ran[0].stdout, ran[1].stdout)
+  t.is((await readdir(join(dir, 'tokens'))).length, 1)
+  const third = await threefold(args)
+  t.is(third.stdout, ran[0].stdout)
+  t.regex(third.stderr, /^sft: 3000 of 3000 rows \(tokenised by an earlier run\)$/m)
+})
+
 test('Ctrl-C: the stage saves and the process ends with 130', async (t) => {
   const model = await freshModel(t)
   const dir = await folder(t)

@@ -3,6 +3,7 @@ import fc from 'fast-check'
 import { noTarget, packByTokens, packRows, splitPacked, unpackRows } from '../../../lib/data/packing.js'
 import { previewPair, previewPrompt, previewRow } from '../../../lib/data/preview.js'
 import type { TokenRow } from '../../../lib/data/records.js'
+import { rowList, tokenRowCodec } from '../../../lib/data/rowList.js'
 import { eosId, failsWith, tinyTokenizer } from './support.js'
 
 const anyRow = fc
@@ -11,6 +12,7 @@ const anyRow = fc
     ids: Int32Array.from(tokens, ([id]) => id),
     counted: Uint8Array.from(tokens, ([, counted], position) => (position === 0 ? 0 : counted)),
   }))
+const listOf = (rows: readonly TokenRow[]) => rowList(rows, tokenRowCodec)
 const rowOf = (ids: number[], counted: number[]): TokenRow => ({ ids: Int32Array.from(ids), counted: Uint8Array.from(counted) })
 
 test('a packed batch in numbers', (t) => {
@@ -45,12 +47,11 @@ test('packing loses nothing and counts what the rows count', (t) => {
 test('packs by tokens keep the order and the limit, and none could take one more row', (t) => {
   fc.assert(
     fc.property(fc.array(anyRow, { maxLength: 30 }), fc.integer({ min: 20, max: 60 }), (rows, maxTokens) => {
-      const order = Int32Array.from(rows.keys()).reverse()
-      const packs = packByTokens(rows, order, maxTokens)
+      const packs = packByTokens(listOf(rows), maxTokens)
       const tokens = (pack: Int32Array): number => pack.reduce((sum, row) => sum + rows[row]!.ids.length, 0)
       t.deepEqual(
         packs.flatMap((pack) => [...pack]),
-        [...order],
+        Array.from(rows.keys()),
       )
       for (const [index, pack] of packs.entries()) {
         t.true(pack.length > 0 && tokens(pack) <= maxTokens)
@@ -64,7 +65,7 @@ test('packs by tokens keep the order and the limit, and none could take one more
 test('what cannot be packed is an error', async (t) => {
   await failsWith(t, () => packRows([]), 'at least one row')
   await failsWith(t, () => packRows([rowOf([1], [0]), rowOf([], [])]), 'place 1')
-  await failsWith(t, () => packByTokens([rowOf([1, 2, 3], [0, 1, 1])], Int32Array.of(0), 2), 'at most 2', '3 tokens in row 0')
+  await failsWith(t, () => packByTokens(listOf([rowOf([1, 2, 3], [0, 1, 1])]), 2), 'at most 2', '3 tokens in row 0')
 })
 
 test('a preview shows what counts', (t) => {
@@ -74,7 +75,7 @@ test('a preview shows what counts', (t) => {
   t.is(previewRow(row, { tokenizer, color: false }), '6 tokens, 3 count: hi\\n⟦yo</s>⟧')
   t.is(previewRow(row, { tokenizer, color: true }), '6 tokens, 3 count: hi\\n\u001b[32myo</s>\u001b[39m')
   t.is(previewRow(rowOf([4, 5, 6], [0, 1, 1]), { tokenizer: null, color: false }), '3 tokens, 2 count: 4 ⟦5 6⟧')
-  t.is(previewPrompt({ ids: Int32Array.of(4, 5), text: null, index: 0 }, { tokenizer: null, color: false }), '2 tokens: 4 5')
+  t.is(previewPrompt({ ids: Int32Array.of(4, 5) }, { tokenizer: null, color: false }), '2 tokens: 4 5')
   const pair = previewPair({ chosen: row, rejected: row, promptLength: 3 }, { tokenizer, color: false })
   t.is(pair.split('\n').length, 2)
 })

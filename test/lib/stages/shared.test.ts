@@ -1,7 +1,8 @@
 // Steps, epochs and pieces: every row once an epoch, in an order that depends on seed and epoch alone.
 import test from 'ava'
 
-import { describeReport, pieces, stepsOf, totalSteps } from '../../../lib/stages/shared.js'
+import { describeReport } from '../../../lib/stages/rows.js'
+import { pieces, stepsOf, totalSteps } from '../../../lib/stages/shared.js'
 
 const loop = { numTrainEpochs: 3, maxSteps: 0, seed: 1 }
 

@@ -5,7 +5,7 @@ import { pretrain } from '../../../lib/stages/pretrain.js'
 import { ppo } from '../../../lib/stages/ppo.js'
 import { reward } from '../../../lib/stages/reward.js'
 import { sft } from '../../../lib/stages/sft.js'
-import { describeReport } from '../../../lib/stages/shared.js'
+import { describeReport } from '../../../lib/stages/rows.js'
 import { writeLines } from '../data/support.js'
 import { makeSetting, preferenceRows, stopAt } from './support.js'
 
