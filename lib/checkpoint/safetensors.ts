@@ -4,38 +4,25 @@
  * Format: github.com/huggingface/safetensors, README "Format".
  */
 import { isUtf8 } from 'node:buffer'
-import type { FileHandle } from 'node:fs/promises'
-import { open } from 'node:fs/promises'
 import { fail } from '../base/errors.js'
-import { failOnFile } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
-import type { StoredDtype } from './storedDtype.js'
 import { dtypeBytes, isStoredDtype } from './storedDtype.js'
-
-/** One tensor of a file. Its bytes lie at [begin, end) of the file itself, row-major, little-endian. */
-export interface TensorEntry {
-  readonly name: string
-  readonly dtype: StoredDtype
-  readonly shape: readonly number[]
-  readonly begin: number
-  readonly end: number
-}
+import type { StoredTensor, WeightFile } from './storedTensors.js'
+import { elementCount, readAt, readTensor, withFile } from './tensorFiles.js'
 
 const lengthBytes = 8
 /** The reference implementation's own limit. */
 const maxHeaderBytes = 100_000_000
-/** One read call takes at most 2^31 - 1 bytes; smaller pieces keep the thread pool free for others. */
-const readBytes = 1 << 26
 
 function failOn(file: string, expected: string, received: string, cure = 'to copy or download the file again'): never {
   fail('safetensors', `${expected} in ${file}`, received, cure)
 }
 
-export class SafetensorsFile {
+export class SafetensorsFile implements WeightFile {
   private constructor(
     readonly file: string,
     /** In the order of their bytes. */
-    readonly entries: ReadonlyMap<string, TensorEntry>,
+    readonly entries: ReadonlyMap<string, StoredTensor>,
     readonly metadata: Readonly<Record<string, string>>,
   ) {}
 
@@ -58,7 +45,7 @@ export class SafetensorsFile {
     })
   }
 
-  entry(name: string): TensorEntry {
+  entry(name: string): StoredTensor {
     const entry = this.entries.get(name)
     if (entry !== undefined) return entry
     failOn(
@@ -71,10 +58,7 @@ export class SafetensorsFile {
 
   /** One tensor's bytes, in an array of its own (so a typed view on `.buffer` is aligned). */
   async read(name: string): Promise<Uint8Array> {
-    const { begin, end } = this.entry(name)
-    const bytes = new Uint8Array(end - begin)
-    await this.readInto(name, bytes)
-    return bytes
+    return readTensor(this.entry(name))
   }
 
   /** Fills `into` with the tensor's bytes from byte `from` of the tensor on, to read a large one in pieces. */
@@ -92,27 +76,6 @@ export class SafetensorsFile {
   }
 }
 
-async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {
-  let handle: FileHandle | null = null
-  try {
-    handle = await open(file, 'r')
-    return await use(handle)
-  } catch (error) {
-    return failOnFile(error, `to read ${file}`)
-  } finally {
-    await handle?.close()
-  }
-}
-
-async function readAt(handle: FileHandle, into: Uint8Array, position: number, file: string): Promise<void> {
-  for (let done = 0; done < into.byteLength;) {
-    const wanted = Math.min(readBytes, into.byteLength - done)
-    const { bytesRead } = await handle.read(into, done, wanted, position + done)
-    if (bytesRead === 0) failOn(file, `${into.byteLength} bytes at offset ${position}`, `only ${done}`)
-    done += bytesRead
-  }
-}
-
 function parseHeader(bytes: Buffer, file: string): Record<string, unknown> {
   if (!isUtf8(bytes)) failOn(file, 'a header in UTF-8', 'other bytes')
   let header: unknown
@@ -126,12 +89,12 @@ function parseHeader(bytes: Buffer, file: string): Record<string, unknown> {
 }
 
 interface Header {
-  readonly entries: Map<string, TensorEntry>
+  readonly entries: Map<string, StoredTensor>
   readonly metadata: Record<string, string>
 }
 
 function checkHeader(header: Record<string, unknown>, dataStart: number, size: number, file: string): Header {
-  const found: TensorEntry[] = []
+  const found: StoredTensor[] = []
   for (const [name, value] of Object.entries(header)) {
     if (name !== '__metadata__') found.push(checkEntry(name, value, dataStart, size, file))
   }
@@ -153,7 +116,7 @@ function checkHeader(header: Record<string, unknown>, dataStart: number, size: n
   return { entries: new Map(found.map((entry) => [entry.name, entry])), metadata: checkMetadata(header['__metadata__'], file) }
 }
 
-function checkEntry(name: string, value: unknown, dataStart: number, size: number, file: string): TensorEntry {
+function checkEntry(name: string, value: unknown, dataStart: number, size: number, file: string): StoredTensor {
   const tensor = `tensor "${name}"`
   if (!isJsonObject(value)) failOn(file, `an object for ${tensor}`, kindOf(value))
   const { dtype, shape, data_offsets: offsets } = value
@@ -174,9 +137,9 @@ function checkEntry(name: string, value: unknown, dataStart: number, size: numbe
   if (from > to || to > available) {
     failOn(file, `data_offsets within the ${available} bytes of data for ${tensor}`, `${from} to ${to}`)
   }
-  const bytes = shape.reduce((product, extent) => product * extent, dtypeBytes[dtype])
+  const bytes = elementCount(shape) * dtypeBytes[dtype]
   if (to - from !== bytes) failOn(file, `${bytes} bytes for ${tensor} (${dtype} [${shape.join(', ')}])`, `${to - from}`)
-  return { name, dtype, shape, begin: dataStart + from, end: dataStart + to }
+  return { name, dtype, shape, file, begin: dataStart + from, end: dataStart + to }
 }
 
 function isCountList(value: unknown): value is number[] {

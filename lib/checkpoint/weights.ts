@@ -6,10 +6,10 @@ import { weightName } from '../model/families/registry.js'
 import { readFloats } from '../tensor/device.js'
 import type { DType, Tensor } from '../tensor/device.js'
 import type { TensorSource } from './safetensorsWriter.js'
-import { SafetensorsFolder } from './shards.js'
-import type { TensorEntry } from './safetensors.js'
 import { f32ToBf16, fromFloat32, isFloatDtype, toFloat32 } from './storedDtype.js'
 import type { StoredDtype } from './storedDtype.js'
+import { openWeights } from './storedTensors.js'
+import type { StoredTensor } from './storedTensors.js'
 
 /** Writes fp32 values into a tensor of fp32 or bf16. */
 export function writeFloats(t: Tensor, values: Float32Array): void {
@@ -32,16 +32,16 @@ export interface LoadReport {
 }
 
 /**
- * Fills the units from a folder's safetensors, one tensor at a time. Missing, surplus and misshapen weights are listed
+ * Fills the units from a folder's stored weights, one tensor at a time. Missing, surplus and misshapen weights are listed
  * by name; non-finite weights are refused. A scalar model may start from a language model: only its value head is fresh.
  */
 export async function loadWeights(decoder: Decoder, family: Family, folder: string): Promise<LoadReport> {
-  const file = await SafetensorsFolder.open(folder)
+  const file = await openWeights(folder)
   const used = new Set<string>()
   const missing: string[] = []
   const misshapen: string[] = []
   let freshValueHead = false
-  const found: { slot: string; unit: Decoder['embed']; entry: TensorEntry }[] = []
+  const found: { slot: string; unit: Decoder['embed']; entry: StoredTensor }[] = []
   for (const { name, unit, slot } of decoder.parameterNames()) {
     const stock = weightName(family, name)
     const entry = spellings(stock).map((s) => file.entries.get(s)).find((e) => e !== undefined)
