@@ -105,8 +105,7 @@ async function readWeightMap(index: string): Promise<Map<string, string>> {
   const files = new Map<string, string>()
   for (const [name, file] of Object.entries(weightMap)) {
     // A shard lies beside its index: a path out of the folder is never followed.
-    const beside = typeof file === 'string' && file !== '' && file !== '.' && file !== '..' && path.basename(file) === file
-    if (!beside) {
+    if (typeof file !== 'string' || ['', '.', '..'].includes(file) || path.basename(file) !== file || file.includes('\0')) {
       const received = typeof file === 'string' ? shown(file) : kindOf(file)
       fail('weights', `a file name beside ${index} for tensor ${shown(name)}`, received, cure)
     }

@@ -213,6 +213,7 @@ test('a wrong index is refused', async (t) => {
   await failsWith(t, () => withMap({ a: 'one.safetensors', b: 'one.safetensors' }), 'the tensor "b"', 'one.safetensors')
   await failsWith(t, () => withMap({ a: 'two.safetensors' }), 'two.safetensors', 'ENOENT')
   await failsWith(t, () => withMap({ a: '../one.safetensors' }), 'beside', '"../one.safetensors"')
+  await failsWith(t, () => withMap({ a: 'one\0.safetensors' }), 'beside', '"one\\u0000.safetensors"')
   await failsWith(t, () => withMap({ a: 3 }), 'tensor "a"')
   await failsWith(t, () => withMap([1]), '"weight_map"', 'an array')
 })
