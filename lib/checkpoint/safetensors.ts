@@ -8,7 +8,7 @@ import { fail } from '../base/errors.js'
 import { isJsonObject, kindOf } from '../base/json.js'
 import { dtypeBytes, isStoredDtype } from './storedDtype.js'
 import type { StoredTensor, WeightFile } from './storedTensors.js'
-import { elementCount, readAt, readTensor, withFile } from './tensorFiles.js'
+import { elementCount, readAt, readTensor, shown, withFile } from './tensorFiles.js'
 
 const lengthBytes = 8
 /** The reference implementation's own limit. */
@@ -50,7 +50,7 @@ export class SafetensorsFile implements WeightFile {
     if (entry !== undefined) return entry
     failOn(
       this.file,
-      `the tensor "${name}"`,
+      `the tensor ${shown(name)}`,
       `${this.entries.size} tensors without it`,
       'the checkpoint of the model that config.json describes',
     )
@@ -67,7 +67,7 @@ export class SafetensorsFile implements WeightFile {
     if (from < 0 || begin + from + into.byteLength > end) {
       failOn(
         this.file,
-        `a range within the ${end - begin} bytes of "${name}"`,
+        `a range within the ${end - begin} bytes of ${shown(name)}`,
         `${from} to ${from + into.byteLength}`,
         'a smaller piece',
       )
@@ -106,7 +106,7 @@ function checkHeader(header: Record<string, unknown>, dataStart: number, size: n
       const problem = begin < expected ? 'an overlap with the tensor before it' : 'a gap before it'
       failOn(
         file,
-        `tensor "${name}" to begin at byte ${expected - dataStart} of the data`,
+        `tensor ${shown(name)} to begin at byte ${expected - dataStart} of the data`,
         `byte ${begin - dataStart}, ${problem}`,
       )
     }
@@ -117,21 +117,16 @@ function checkHeader(header: Record<string, unknown>, dataStart: number, size: n
 }
 
 function checkEntry(name: string, value: unknown, dataStart: number, size: number, file: string): StoredTensor {
-  const tensor = `tensor "${name}"`
+  const tensor = `tensor ${shown(name)}`
   if (!isJsonObject(value)) failOn(file, `an object for ${tensor}`, kindOf(value))
   const { dtype, shape, data_offsets: offsets } = value
   if (!isStoredDtype(dtype)) {
-    const received = typeof dtype === 'string' ? JSON.stringify(dtype) : kindOf(dtype)
-    failOn(
-      file,
-      `a dtype of ${Object.keys(dtypeBytes).join(', ')} for ${tensor}`,
-      received,
-      'to save the checkpoint in one of these types',
-    )
+    const expected = `a dtype of ${Object.keys(dtypeBytes).join(', ')} for ${tensor}`
+    failOn(file, expected, brief(dtype), 'to save the checkpoint in one of these types')
   }
-  if (!isCountList(shape)) failOn(file, `a shape of whole numbers for ${tensor}`, JSON.stringify(shape) ?? 'nothing')
+  if (!isCountList(shape)) failOn(file, `a shape of whole numbers for ${tensor}`, brief(shape))
   if (!isCountList(offsets) || offsets.length !== 2)
-    failOn(file, `two data_offsets for ${tensor}`, JSON.stringify(offsets) ?? 'nothing')
+    failOn(file, `two data_offsets for ${tensor}`, brief(offsets))
   const [from, to] = offsets as [number, number]
   const available = size - dataStart
   if (from > to || to > available) {
@@ -142,6 +137,13 @@ function checkEntry(name: string, value: unknown, dataStart: number, size: numbe
   return { name, dtype, shape, file, begin: dataStart + from, end: dataStart + to }
 }
 
+/** A value of the header for an error message. Only flat lists are shown: JSON.stringify fails on deep ones. */
+function brief(value: unknown): string {
+  if (typeof value === 'string') return shown(value)
+  const isFlat = Array.isArray(value) && value.length <= 16 && value.every((item) => typeof item === 'number')
+  return isFlat ? JSON.stringify(value) : kindOf(value)
+}
+
 function isCountList(value: unknown): value is number[] {
   return Array.isArray(value) && value.every((count: unknown) => Number.isSafeInteger(count) && (count as number) >= 0)
 }
@@ -150,7 +152,7 @@ function checkMetadata(value: unknown, file: string): Record<string, string> {
   if (value === undefined) return {}
   if (!isJsonObject(value)) failOn(file, 'an object in "__metadata__"', kindOf(value))
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== 'string') failOn(file, `a string in "__metadata__" field "${key}"`, kindOf(text))
+    if (typeof text !== 'string') failOn(file, `a string in "__metadata__" field ${shown(key)}`, kindOf(text))
   }
   return value as Record<string, string>
 }

@@ -99,6 +99,10 @@ const brokenFiles: readonly (readonly [string, Uint8Array, ...string[]])[] = [
   ['unknown dtype', fileBytes({ a: tensor([0, 8], { dtype: 'F12' }) }, data), 'tensor "a"', '"F12"', 'BF16'],
   ['no dtype', fileBytes({ a: { shape: [2], data_offsets: [0, 8] } }, data), 'received nothing'],
   ['negative shape', fileBytes({ a: tensor([0, 8], { shape: [-2] }) }, data), 'shape', '[-2]'],
+  // Found by fuzzing: JSON.parse takes any depth, JSON.stringify does not.
+  ['deep shape', fileBytes(`{"a":{"dtype":"F32","shape":${'['.repeat(20_000)}${']'.repeat(20_000)}}}`), 'shape', 'received an array'],
+  ['deep dtype', fileBytes(`{"a":{"dtype":${'['.repeat(20_000)}${']'.repeat(20_000)}}}`), 'dtype', 'received an array'],
+  ['long name', fileBytes({ ['n'.repeat(1000)]: 3 }), `"${'n'.repeat(80)}..."`],
   ['three offsets', fileBytes({ a: tensor([0, 4, 8]) }, data), 'two data_offsets', 'tensor "a"'],
   ['torn data', fileBytes({ a: tensor([0, 8]) }, data.subarray(0, 5)), 'within the 5 bytes', 'tensor "a"', '0 to 8'],
   ['backward offsets', fileBytes({ a: tensor([8, 0]) }, data), '8 to 0'],
