@@ -129,8 +129,51 @@ test('sizes that reach beyond the archive are refused before anything is read', 
   await failsWith(t, () => openTorchBin(grown), 'before the zip directory', `${size} bytes at byte`)
   const shrunk = await edited(folder, 'tied', (b) => withField(20, 8)(withField(24, 8)(b)))
   await failsWith(t, () => openTorchBin(shrunk), '60 bytes for storage "0"', 'received 8')
+  const uneven = await edited(folder, 'tied', withField(20, 61))
+  await failsWith(t, () => openTorchBin(uneven), 'one size for the stored zip entry', 'received 61 and 60')
   const moved = await edited(folder, 'tied', withField(42, size))
   await failsWith(t, () => openTorchBin(moved), 'before the zip directory', `byte ${size}`)
+})
+
+/** A legacy file of one tensor of two floats in storage "0", spelt by hand; each part can be another one. */
+function legacyFile(parts: { protocol?: string; system?: string; keys?: string; elements?: number; data?: number } = {}): Buffer {
+  const { protocol = 'M\xe9\x03', system = '}U\x0dlittle_endian\x88s', keys = ']U\x010a', elements = 2, data = 8 } = parts
+  const storage = '(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x02NtQ'
+  const value = `}U\x01wctorch._utils\n_rebuild_tensor_v2\n(${storage}K\x00K\x02\x85K\x01\x85\x89NtRs`
+  const pickles = ['\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19', protocol, system, value, keys].map((p) => `\x80\x02${p}.`)
+  const count = Buffer.alloc(8)
+  count.writeBigInt64LE(BigInt(elements))
+  return Buffer.concat([Buffer.from(pickles.join(''), 'latin1'), count, Buffer.alloc(data, 7)])
+}
+
+test('a legacy file says where its storages lie, and is held to it', async (t) => {
+  const file = path.join(await temporaryFolder(t), 'legacy.bin')
+  const open = async (parts: Parameters<typeof legacyFile>[0]): ReturnType<typeof openTorchBin> => {
+    await writeFile(file, legacyFile(parts))
+    return openTorchBin(file)
+  }
+  const size = legacyFile().length
+  t.like((await open({})).entries.get('w'), { dtype: 'F32', shape: [2], begin: size - 8, end: size })
+  await failsWith(t, () => open({ data: 7 }), file, '8 bytes for storage "0"', 'received 7')
+  await failsWith(t, () => open({ elements: 3 }), '2 elements in storage "0"', 'received 3')
+  await failsWith(t, () => open({ elements: -1 }), '2 elements in storage "0"', 'received -1')
+  await failsWith(t, () => open({ keys: ']' }), 'the bytes of storage "0"', 'a list of keys without it')
+  await failsWith(t, () => open({ keys: ']U\x017a' }), 'each storage once', '"7"')
+  await failsWith(t, () => open({ keys: '](U\x010U\x010e' }), 'each storage once', '"0"')
+  await failsWith(t, () => open({ keys: 'K\x01' }), 'a list of storage keys', 'a number')
+  await failsWith(t, () => open({ system: '}U\x0dlittle_endian\x89s' }), 'little-endian', 'another order')
+  await failsWith(t, () => open({ protocol: 'M\xe8\x03' }), 'protocol 1001', '"1000"')
+})
+
+test('a legacy pickle longer than the first look is read whole', async (t) => {
+  const file = path.join(await temporaryFolder(t), 'long.bin')
+  const length = Buffer.alloc(4)
+  length.writeUInt32LE(3 << 20)
+  // A long string beside little_endian, so that the tensors come after the first MiB.
+  const note = `U\x01nX${length.toString('latin1')}${'n'.repeat(3 << 20)}s`
+  await writeFile(file, legacyFile({ system: `}U\x0dlittle_endian\x88s${note}` }))
+  const { entries } = await openTorchBin(file)
+  t.is(entries.get('w')!.begin, legacyFile().length - 8 + note.length)
 })
 
 test('the folder is looked through in the order of transformers', async (t) => {
