@@ -65,9 +65,19 @@ export interface NativeBatch {
   dispose(): void
 }
 
+/** A file mapped into memory, read-only. Errors: one that cannot be opened, by name. */
+export interface MappedFile {
+  readonly size: number
+  dispose(): void
+}
+
 export type Activation = 'none' | 'relu' | 'gelu' | 'gelu_tanh' | 'silu'
 
+/** Where the norms stand and how the halves are joined; native/blocks/layer.h has the formulas. */
+export type Wiring = 'pre' | 'post' | 'parallel' | 'parallelShared' | 'sandwich'
+
 export interface LayerNumbers {
+  wiring: Wiring
   hidden: number
   heads: number
   kvHeads: number
@@ -76,13 +86,23 @@ export interface LayerNumbers {
   norm: 'layer' | 'rms'
   normBias: boolean
   normEps: number
+  /** Added to a norm's weight: 1 in Gemma. */
+  normOffset: number
+  /** RMSNorm of each query and key head. */
+  qkNorm: boolean
   activation: Activation
   gated: boolean
   qkvBias: boolean
   outBias: boolean
   mlpBias: boolean
   rotary: boolean
+  rotaryInterleaved: boolean
   attentionScale: number
+  /** 0 = off. */
+  attentionSoftcap: number
+  /** A query sees the `window` newest keys, itself included; 0 = all. */
+  window: number
+  alibi: boolean
 }
 
 export interface ParamSlot {
@@ -119,6 +139,9 @@ export interface NativeLayer {
 interface LogprobCall {
   hidden: Tensor
   weight: Tensor
+  bias?: Tensor | null
+  /** 0 = off. */
+  softcap?: number
   rows: Int32Array
   targets: Int32Array
   invTemperature?: number
@@ -128,6 +151,7 @@ export interface Native {
   Device: new (options: { threads?: number }) => NativeDevice
   Layer: new (numbers: LayerNumbers) => NativeLayer
   Batch: new (device: NativeDevice, rows: PackedRows | DecodeRows) => NativeBatch
+  MappedFile: new (path: string) => MappedFile
   cpuInfo(): { available: string[]; isa: string; cores: number }
   /** Makes the errors that the addon throws and rejects with. */
   setErrorMaker(make: (where: string, expected: string, received: string, cure: string) => Error): void
@@ -145,14 +169,38 @@ export interface Native {
       activation?: Activation
     },
   ): Tensor
+  /**
+   * Fills `out` [R, C] from bytes [begin, end) of a mapped file: element (r, c) is number offset + floor(r / block) *
+   * blockStride + (r % block) * rowStride + c * columnStride of them. `bad` [1], made with a negative number in it, gets
+   * the place r * C + c of the first number that is not finite.
+   */
+  unpack(
+    device: NativeDevice,
+    o: {
+      file: MappedFile
+      begin: number
+      end: number
+      stored: 'F64' | 'F32' | 'BF16' | 'F16'
+      offset: number
+      block: number
+      blockStride: number
+      rowStride: number
+      columnStride: number
+      out: Tensor
+      bad: Tensor
+    },
+  ): void
+  /** out (fp32) += op(a) op(b): for gradients. */
+  matmulAdd(device: NativeDevice, o: { a: Tensor; b: Tensor; out: Tensor; transA?: boolean; transB?: boolean }): void
   embedding(
     device: NativeDevice,
-    o: { ids: Int32Array; table: Tensor; positions?: Int32Array; positionTable?: Tensor | null; positionOffset?: number },
+    o: { ids: Int32Array; table: Tensor; scale?: number; positions?: Int32Array; positionTable?: Tensor | null; positionOffset?: number },
   ): Tensor
   embeddingBackward(
     device: NativeDevice,
     o: {
       ids: Int32Array
+      scale?: number
       positions?: Int32Array
       positionOffset?: number
       /** The row of this id gets no gradient; -1 = none. */
@@ -164,12 +212,13 @@ export interface Native {
   ): void
   norm(
     device: NativeDevice,
-    o: { kind: 'layer' | 'rms'; eps: number; x: Tensor; weight: Tensor; bias?: Tensor | null },
+    o: { kind: 'layer' | 'rms'; eps: number; weightOffset?: number; x: Tensor; weight: Tensor; bias?: Tensor | null },
   ): { out: Tensor; mean: Tensor; rstd: Tensor }
   normBackward(
     device: NativeDevice,
     o: {
       kind: 'layer' | 'rms'
+      weightOffset?: number
       x: Tensor
       weight: Tensor
       mean: Tensor
@@ -196,6 +245,7 @@ export interface Native {
       dlogprobs: Tensor
       dentropy?: Tensor | null
       dweight?: Tensor | null
+      dbias?: Tensor | null
     },
   ): Tensor
   values(device: NativeDevice, o: { hidden: Tensor; weight: Tensor; rows: Int32Array }): Tensor
@@ -207,9 +257,16 @@ export interface Native {
     device: NativeDevice,
     o: {
       logits: Tensor
+      softcap?: number
       invTemperature: Float32Array
       topK: Int32Array
       topP: Float32Array
+      minP?: Float32Array | null
+      /** Edits of single logits before the draw: those of row b are [editStarts[b], editStarts[b + 1]). */
+      editStarts?: Int32Array | null
+      editIds?: Int32Array | null
+      /** [E, 3]: bias, repetition penalty (1 = none), presence penalty. */
+      edits?: Float32Array | null
       seeds: Int32Array
       positions: Int32Array
     },

@@ -1,29 +1,49 @@
 // Weights between a decoder's flat units and the stock Hugging Face names: the names are a view onto the units.
 import { fail } from '../base/errors.js'
+import { native } from '../binding/native.js'
+import type { MappedFile } from '../binding/native.js'
 import type { Decoder } from '../model/decoder.js'
-import type { Family } from '../model/families/family.js'
-import { weightName } from '../model/families/registry.js'
-import { readFloats } from '../tensor/device.js'
+import type { Family, Place } from '../model/families/family.js'
+import { placeOf } from '../model/families/registry.js'
+import { bytesOf, numel } from '../tensor/device.js'
 import type { DType, Tensor } from '../tensor/device.js'
+import { Scope } from '../tensor/scope.js'
 import type { TensorSource } from './safetensorsWriter.js'
-import { f32ToBf16, fromFloat32, isFloatDtype, toFloat32 } from './storedDtype.js'
+import { f32ToBf16, isFloatDtype } from './storedDtype.js'
 import type { StoredDtype } from './storedDtype.js'
 import { openWeights } from './storedTensors.js'
-import type { StoredTensor } from './storedTensors.js'
+import type { StoredTensor, StoredWeights } from './storedTensors.js'
 
 /** Writes fp32 values into a tensor of fp32 or bf16. */
 export function writeFloats(t: Tensor, values: Float32Array): void {
   t.write(t.dtype === 'fp32' ? values : f32ToBf16(values))
 }
 
-/** Names under which a weight may stand in a file: with and without the leading "model.". */
-function spellings(name: string): string[] {
-  return name.startsWith('model.') ? [name, name.slice('model.'.length)] : [name]
+/** Names under which a weight may stand in a file: files of a model without its head leave out the family's prefix. */
+function spellings(name: string, { prefix }: Family): string[] {
+  return name.startsWith(prefix) ? [name, name.slice(prefix.length)] : [name]
 }
 
-/** Weights that files carry and no model needs (buffers, and the tied head beside its embedding). */
+/** Weights that files carry and no model needs: buffers, masks, and a head that is tied or replaced by a scalar one. */
 function ignorable(name: string, decoder: Decoder): boolean {
-  return /rotary_emb\.inv_freq$|\.attn\.bias$|\.masked_bias$/.test(name) || (name === 'lm_head.weight' && (decoder.spec.tiedHead || decoder.headKind === 'scalar'))
+  if (/(rotary_emb\.inv_freq|\.attn\.(bias|masked_bias)|\.attention\.(bias|masked_bias)|\.masked_bias|causal_mask)$/.test(name)) return true
+  const head = /^(lm_head|embed_out)\.(weight|bias)$/.exec(name)
+  return head !== null && (decoder.headKind === 'scalar' || (decoder.spec.tiedHead && head[2] === 'weight'))
+}
+
+/** One of our parameters and where it is stored. */
+interface Parameter {
+  unit: Decoder['embed']
+  slot: string
+  shape: readonly number[]
+  place: Place
+}
+
+function parametersOf(decoder: Decoder, family: Family): Parameter[] {
+  return decoder.parameterNames().map(({ name, unit, slot }) => {
+    const { shape } = unit.slot(slot)
+    return { unit, slot, shape, place: placeOf(family, decoder.spec, name, shape) }
+  })
 }
 
 export interface LoadReport {
@@ -32,65 +52,108 @@ export interface LoadReport {
 }
 
 /**
- * Fills the units from a folder's stored weights, one tensor at a time. Missing, surplus and misshapen weights are listed
- * by name; non-finite weights are refused. A scalar model may start from a language model: only its value head is fresh.
+ * Fills the units from a folder's weights, straight from the mapped files. Missing, surplus and misshapen weights are
+ * listed by name; non-finite weights are refused. A scalar model may start from a language model: only its value head is
+ * fresh.
  */
 export async function loadWeights(decoder: Decoder, family: Family, folder: string): Promise<LoadReport> {
-  const file = await openWeights(folder)
+  const stored = await openWeights(folder)
   const used = new Set<string>()
-  const missing: string[] = []
-  const misshapen: string[] = []
+  const missing = new Set<string>()
+  const misshapen = new Set<string>()
   let freshValueHead = false
-  const found: { slot: string; unit: Decoder['embed']; entry: StoredTensor }[] = []
-  for (const { name, unit, slot } of decoder.parameterNames()) {
-    const stock = weightName(family, name)
-    const entry = spellings(stock).map((s) => file.entries.get(s)).find((e) => e !== undefined)
-    const { shape } = unit.slot(slot)
-    if (!entry && slot === 'value.weight') freshValueHead = true
-    else if (!entry) missing.push(stock)
-    else if (entry.shape.join() !== shape.join()) misshapen.push(`${entry.name} [${entry.shape.join(', ')}] instead of [${shape.join(', ')}]`)
-    else found.push({ slot, unit, entry })
+  const found: { parameter: Parameter; entry: StoredTensor }[] = []
+  for (const parameter of parametersOf(decoder, family)) {
+    const { name, shape } = parameter.place
+    const entry = spellings(name, family).map((s) => stored.entries.get(s)).find((e) => e !== undefined)
+    if (!entry && parameter.slot === 'value.weight') freshValueHead = true
+    else if (!entry) missing.add(name)
+    else if (entry.shape.join() !== shape.join()) misshapen.add(`${entry.name} [${entry.shape.join(', ')}] instead of [${shape.join(', ')}]`)
+    else found.push({ parameter, entry })
     if (entry) used.add(entry.name)
   }
-  const surplus = [...file.entries.keys()].filter((n) => !used.has(n) && !ignorable(n, decoder))
+  const surplus = [...stored.entries.keys()].filter((n) => !used.has(n) && !ignorable(n, decoder) && n !== 'score.weight')
   const complaints = [
-    missing.length ? `missing ${list(missing)}` : '',
-    misshapen.length ? `misshapen ${list(misshapen)}` : '',
-    surplus.length && !surplus.every((n) => n === 'score.weight') ? `surplus ${list(surplus)}` : '',
+    missing.size ? `missing ${list([...missing])}` : '',
+    misshapen.size ? `misshapen ${list([...misshapen])}` : '',
+    surplus.length ? `surplus ${list(surplus)}` : '',
   ].filter(Boolean)
   if (complaints.length) fail('weights', `in ${folder} the weights its config.json describes`, complaints.join('; '), 'the checkpoint that belongs to this config.json')
-  for (const { slot, unit, entry } of found) {
-    if (!isFloatDtype(entry.dtype)) fail('weights', `fp32, bf16 or fp16 weights in ${folder}`, `${entry.dtype} for ${entry.name}`, 'a checkpoint in one of these types')
-    const values = toFloat32(await file.read(entry.name), entry.dtype)
-    const bad = values.findIndex((x) => !Number.isFinite(x))
-    if (bad >= 0) fail('weights', `finite weights in ${folder}`, `${values[bad]} at element ${bad} of ${entry.name}`, 'an intact checkpoint')
-    const view = unit.view(slot)
-    writeFloats(view, values)
-    view.dispose()
-  }
+  await fill(decoder, folder, stored, found)
   return { freshValueHead }
+}
+
+/** Enqueues one load for each parameter, waits for all, and names the first number that is not finite. */
+async function fill(decoder: Decoder, folder: string, stored: StoredWeights, found: readonly { parameter: Parameter; entry: StoredTensor }[]): Promise<void> {
+  const { device } = decoder
+  using scope = new Scope()
+  const files = new Map<string, MappedFile>()
+  const bad = scope.own(device.alloc({ dtype: 'int32', shape: [found.length], category: 'workspace' }))
+  bad.write(new Int32Array(found.length).fill(-1))
+  for (const [i, { parameter, entry }] of found.entries()) {
+    if (!isFloatDtype(entry.dtype)) fail('weights', `fp32, bf16 or fp16 weights in ${folder}`, `${entry.dtype} for ${entry.name}`, 'a checkpoint in one of these types')
+    const { file } = stored.fileOf(entry.name)
+    if (!files.has(file)) files.set(file, scope.own(new (native().MappedFile)(file)))
+    const { unit, slot, shape, place } = parameter
+    const { begin, end, dtype } = entry
+    const out = scope.own(unit.params.view(unit.slot(slot).offset, [shape[0]!, shape[1] ?? 1]))
+    native().unpack(device, { file: files.get(file)!, begin, end, stored: dtype, ...place.lies, out, bad: scope.own(bad.view(i, [1])) })
+  }
+  const places = (await bad.read()) as Int32Array
+  const wrong = places.findIndex((p) => p >= 0)
+  if (wrong < 0) return
+  const { parameter, entry } = found[wrong]!
+  fail('weights', `finite weights in ${folder}`, `a number that is not, in ${entry.name} (element ${places[wrong]} of ${parameter.unit.name}.${parameter.slot})`, 'an intact checkpoint')
 }
 
 function list(names: string[]): string {
   return names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
 }
 
-const STORED: Partial<Record<DType, StoredDtype>> = { fp32: 'F32', bf16: 'BF16' }
+const STORED: Partial<Record<DType, StoredDtype>> = { fp32: 'F32', bf16: 'BF16', fp16: 'F16' }
 
 /** Every weight under its stock name, read from the device when it is written. */
 export function weightSources(decoder: Decoder, family: Family): TensorSource[] {
-  return decoder.parameterNames().map(({ name, unit, slot }) => {
-    const dtype = STORED[unit.dtype]!
-    return {
-      name: weightName(family, name),
-      dtype,
-      shape: unit.slot(slot).shape,
-      data: async () => {
-        const view = unit.view(slot)
-        const values = await readFloats(view)
-        view.dispose()
-        return fromFloat32(values, dtype as 'F32' | 'BF16')
-      },
-    }
-  })
+  const stock = new Map<string, Parameter[]>()
+  for (const parameter of parametersOf(decoder, family)) stock.set(parameter.place.name, [...(stock.get(parameter.place.name) ?? []), parameter])
+  return Array.from(stock, ([name, parts]) => ({
+    name,
+    dtype: STORED[decoder.dtype]!,
+    shape: parts[0]!.place.shape,
+    data: () => stockBytes(parts),
+  }))
 }
+
+/** The bytes of one stock tensor, from the parameters that lie in it. */
+async function stockBytes(parts: readonly Parameter[]): Promise<Uint8Array> {
+  const { unit, place } = parts[0]!
+  const size = numel(place.shape)
+  if (parts.length === 1 && isWhole(parts[0]!)) return asBytes(await readParameter(parts[0]!))
+  const out = bytesOf(unit.dtype) === 4 ? new Uint32Array(size) : new Uint16Array(size)
+  for (const part of parts) {
+    const raw = await readParameter(part)
+    const values = bytesOf(unit.dtype) === 4 ? new Uint32Array(raw.buffer, raw.byteOffset, raw.length) : (raw as Uint16Array)
+    const { offset, block, blockStride, rowStride, columnStride } = part.place.lies
+    const columns = part.shape[1] ?? 1
+    for (let r = 0, i = 0; r < part.shape[0]!; r++) {
+      let at = offset + Math.floor(r / block) * blockStride + (r % block) * rowStride
+      for (let c = 0; c < columns; c++, at += columnStride) out[at] = values[i++]!
+    }
+  }
+  return asBytes(out)
+}
+
+function isWhole({ shape, place: { lies, shape: stock } }: Parameter): boolean {
+  return numel(stock) === numel(shape) && lies.block === shape[0] && lies.rowStride === (shape[1] ?? 1) && lies.columnStride === 1
+}
+
+async function readParameter({ unit, slot }: Parameter): Promise<Float32Array | Int32Array | Uint16Array> {
+  const view = unit.view(slot)
+  try {
+    return await view.read()
+  } finally {
+    view.dispose()
+  }
+}
+
+const asBytes = (values: ArrayBufferView): Uint8Array => new Uint8Array(values.buffer, values.byteOffset, values.byteLength)

@@ -15,11 +15,14 @@ export interface Gold {
   samples: { prompt: string; answer: string; ok: boolean }[]
 }
 
+/** Answers drawn for each prompt: one alone moves a share by more than the control may gain. */
+const answersEach = 4
+
 /** One model's answers before the judge. */
 export interface Judged {
   gold: Gold
-  /** [prompts] 1 where the answer is right and polite. */
-  ok: Uint8Array
+  /** [prompts] share of the prompt's answers that are right and polite. */
+  ok: Float64Array
 }
 
 /** How much larger the share is than another model's on the same prompts. */
@@ -33,25 +36,28 @@ export function gainOver(name: string, model: Judged, other: Judged): Gain {
   return { over: name, ...pairedDifference(model.ok, other.ok) }
 }
 
-/** Samples one answer per prompt at temperature 1 and judges it. */
+/** Samples answers to each prompt at temperature 1 and judges them. */
 export async function judge(device: NativeDevice, folder: string, prompts: readonly string[], check: Checker, seed: number): Promise<Judged> {
   using model = await LoadedModel.load(device, folder, { dtype: 'fp32', head: 'logprob' })
   const tokenizer = model.tokenizer!
-  const rows = prompts.map((p, i) => ({ ids: tokenizer.encodePrompt(p), seed: rowSeed(seed, i) }))
+  const asked = Array.from({ length: answersEach * prompts.length }, (_, i) => prompts[i % prompts.length]!)
+  const rows = asked.map((p, i) => ({ ids: tokenizer.encodePrompt(p), seed: rowSeed(seed, i) }))
   const options = { temperature: 1, topK: 0, topP: 1, maxNewTokens: plan.maxAnswer, eosIds: model.eosIds, maxBatch: 64, pageSize: 16 }
   const answers = await generateAll(model.decoder, rows, options)
   const verdicts = answers.map((a, i) => {
     const answer = tokenizer.decode(a.ids, { skipSpecial: true })
-    return { prompt: prompts[i]!, answer, ...check(prompts[i]!, answer, a.finish === 'stop') }
+    return { prompt: asked[i]!, answer, ...check(asked[i]!, answer, a.finish === 'stop') }
   })
   const share = (of: (v: (typeof verdicts)[number]) => boolean): number => verdicts.filter(of).length / verdicts.length
   const ok = share((v) => v.ok)
   const gold = {
     share: ok,
-    interval: wilsonInterval(ok * verdicts.length, verdicts.length),
+    interval: wilsonInterval(verdicts.filter((v) => v.ok).length, verdicts.length),
     right: share((v) => v.right),
     polite: share((v) => v.polite),
     samples: verdicts.slice(0, 3).map(({ prompt, answer, ok: good }) => ({ prompt, answer, ok: good })),
   }
-  return { gold, ok: Uint8Array.from(verdicts, (v) => Number(v.ok)) }
+  const each = new Float64Array(prompts.length)
+  for (const [i, v] of verdicts.entries()) each[i % prompts.length]! += Number(v.ok) / answersEach
+  return { gold, ok: each }
 }

@@ -20,6 +20,8 @@ export async function scoreLogprobs(decoder: Decoder, batch: PackedBatch, temper
 export interface LogprobLoss {
   loss: number
   grad: ArrayLike<number>
+  /** Needs entropy: true. */
+  gradEntropy?: ArrayLike<number>
 }
 
 /**
@@ -35,7 +37,7 @@ export async function trainLogprobs<L extends LogprobLoss>(
   using tape = new Tape()
   using out = Logprobs.forward(decoder, decoder.forward(batch, tape), countedTargets(batch), { temperature, entropy })
   const result = lossOf(await readFloats(out.logprobs), out.entropy && (await readFloats(out.entropy)))
-  out.backward(tape, Float32Array.from(result.grad))
+  out.backward(tape, Float32Array.from(result.grad), result.gradEntropy ? Float32Array.from(result.gradEntropy) : null)
   return result
 }
 

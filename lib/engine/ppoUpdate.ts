@@ -11,6 +11,8 @@ export interface PpoUpdateOptions {
   clipRange: number
   valueClipRange: number
   temperature: number
+  /** Weight of the mean entropy, which the actor's loss loses. */
+  entropyCoef: number
 }
 
 export interface ActorStep extends StepReport {
@@ -42,14 +44,15 @@ export async function actorStep(actor: Decoder, trainer: Trainer, microBatches: 
         packRollouts(part),
         (logprobs, entropy) => {
           const result = clippedPolicyLoss({ logprobs, ...old, clipLow: o.clipRange, clipHigh: o.clipRange, count })
-          sum.loss += result.loss
+          const entropySum = entropy!.reduce((s, x) => s + x, 0)
+          sum.loss += result.loss - (o.entropyCoef * entropySum) / count
           sum.clipFraction += result.clippedSum / count
           sum.approxKl += result.approxKlSum / count
           sum.ratioMean += result.ratioSum / count
           sum.ratioMax = Math.max(sum.ratioMax, result.ratioMax)
-          sum.entropy += entropy!.reduce((s, x) => s + x, 0) / count
+          sum.entropy += entropySum / count
           sum.gap = Math.max(sum.gap, logprobGap(part, logprobs))
-          return result
+          return o.entropyCoef > 0 ? { ...result, gradEntropy: new Float32Array(logprobs.length).fill(-o.entropyCoef / count) } : result
         },
         { temperature: o.temperature, entropy: true },
       )

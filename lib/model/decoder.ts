@@ -5,6 +5,7 @@ import type { DecodeRows, NativeBatch, NativeLayer, PackedRows } from '../bindin
 import type { DType, NativeDevice, Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import type { Tape } from '../tensor/tape.js'
+import { embed, linear, norm } from './coarse.js'
 import { rotaryTable } from './rotary.js'
 import type { DecoderSpec, HeadKind } from './spec.js'
 import { layerNumbers } from './spec.js'
@@ -22,10 +23,12 @@ export interface CacheTensors {
 export class Decoder {
   readonly embed: Unit
   readonly layers: Unit[]
-  /** Final norm, output projection when untied, value weight when scalar. */
+  /** Final norm, projection to the embeddings' width, output projection when untied, value weight when scalar. */
   readonly head: Unit
-  readonly plan: NativeLayer
-  #rotary: Tensor | null
+  /** [layers]; layers with the same numbers share one. */
+  readonly plans: NativeLayer[]
+  /** One for each rope. */
+  readonly #rotary: Tensor[]
 
   /**
    * All parameters 0; the caller loads or initialises them.
@@ -38,20 +41,14 @@ export class Decoder {
     readonly headKind: HeadKind,
     positions = spec.maxPositions,
   ) {
-    const { vocab, hidden, position } = spec
-    const embed = [{ name: 'tokens.weight', shape: [vocab, hidden] }]
-    if (position.kind === 'learned') embed.push({ name: 'positions.weight', shape: [position.rows, hidden] })
-    const head: { name: string; shape: number[] }[] = []
-    if (spec.finalNorm) head.push({ name: 'norm.weight', shape: [hidden] })
-    if (spec.finalNorm && spec.norm === 'layer') head.push({ name: 'norm.bias', shape: [hidden] })
-    if (headKind === 'logprob' && !spec.tiedHead) head.push({ name: 'weight', shape: [vocab, hidden] })
-    if (headKind === 'scalar') head.push({ name: 'value.weight', shape: [1, hidden] })
-
-    this.plan = new (native().Layer)(layerNumbers(spec))
-    this.embed = new Unit(device, 'embed', layUnit(embed), dtype)
-    this.layers = Array.from({ length: spec.layers }, (_, i) => new Unit(device, `layers.${i}`, this.plan.layout(), dtype))
-    this.head = new Unit(device, 'head', layUnit(head), dtype)
-    this.#rotary = position.kind === 'rotary' ? rotaryTable(device, Math.min(positions, spec.maxPositions), spec.headDim, position.theta) : null
+    this.plans = makePlans(spec)
+    const layout = this.plans[0]!.layout()
+    this.embed = new Unit(device, 'embed', layUnit(embedSlots(spec)), dtype)
+    this.layers = this.plans.map((_, i) => new Unit(device, `layers.${i}`, layout, dtype))
+    this.head = new Unit(device, 'head', layUnit(headSlots(spec, headKind)), dtype)
+    const { position } = spec
+    const prepared = Math.min(positions, spec.maxPositions)
+    this.#rotary = position.kind === 'rotary' ? position.ropes.map((rope) => rotaryTable(device, prepared, rope)) : []
   }
 
   get units(): Unit[] {
@@ -65,7 +62,7 @@ export class Decoder {
 
   /** Every parameter as [our name, unit, slot name]. */
   parameterNames(): { name: string; unit: Unit; slot: string }[] {
-    return this.units.flatMap((unit) => unit.layout.slots.map((s) => ({ name: `${unit.name}.${s.name}`.replace('head.value.weight', 'head.value'), unit, slot: s.name })))
+    return this.units.flatMap((unit) => unit.layout.slots.map((s) => ({ name: `${unit.name}.${s.name}`, unit, slot: s.name })))
   }
 
   get parameterCount(): number {
@@ -77,68 +74,59 @@ export class Decoder {
     return this.spec.maxPositions
   }
 
+  /** Bytes that the layers keep of `tokens` tokens for backward. */
+  activationBytes(tokens: number): number {
+    return this.plans.reduce((sum, plan) => sum + plan.activationBytes(this.dtype, tokens), 0)
+  }
+
   /**
-   * Hidden states [T, H] after the final norm, owned by the caller.
+   * Hidden states [T, E] after the final norm, owned by the caller (E is the hidden size, or the embeddings' width).
    * With a tape, keeps what backward needs and records it; with a cache, also writes keys and values.
    */
   forward(rows: Rows, tape: Tape | null, cache: CacheTensors | null = null): Tensor {
-    const { device } = this
     this.#checkPositions(rows.positions)
     using scope = new Scope()
-    const batch = (tape?.save.bind(tape) ?? scope.own.bind(scope))(new (native().Batch)(device, rows)) as NativeBatch
+    const batch = (tape?.save.bind(tape) ?? scope.own.bind(scope))(new (native().Batch)(this.device, rows)) as NativeBatch
     let x = this.#embed(rows, tape)
     for (let i = 0; i < this.layers.length; i++) x = this.#layer(i, x, batch, tape, cache)
-    return this.#finalNorm(x, tape)
+    if (this.spec.finalNorm) x = norm(this.#run(tape), this.head, 'norm', this.spec, x)
+    return this.head.has('project.weight') ? linear(this.#run(tape), this.head, 'project.weight', x) : x
+  }
+
+  #run(tape: Tape | null): { device: NativeDevice; tape: Tape | null } {
+    return { device: this.device, tape }
   }
 
   #checkPositions(positions: Int32Array): void {
+    const { maxPositions, positionLimit } = this.spec
     for (const p of positions)
-      if (p >= this.spec.maxPositions)
-        fail('model', `sequences of at most ${this.spec.maxPositions} tokens`, `position ${p}`, 'a shorter --max-seq-len or prompt')
+      if (p >= maxPositions)
+        fail('model', `sequences of at most ${maxPositions} tokens${positionLimit ? ` (${positionLimit})` : ''}`, `position ${p}`, 'a shorter --max-seq-len or prompt')
   }
 
-  #embed(rows: Rows, tape: Tape | null): Tensor {
-    const { device, embed, spec } = this
-    using scope = new Scope()
-    const { ids, positions } = rows
-    const learned = spec.position.kind === 'learned' ? spec.position : null
-    const positionOffset = learned?.offset ?? 0
-    const x = native().embedding(device, {
-      ids,
-      table: scope.own(embed.view('tokens.weight')),
-      positions,
-      positionTable: learned && scope.own(embed.view('positions.weight')),
-      positionOffset,
-    })
-    if (embed.grads)
-      tape?.record((dout) => {
-        using inner = new Scope()
-        native().embeddingBackward(device, {
-          ids,
-          positions,
-          positionOffset,
-          frozenId: spec.paddingId ?? -1,
-          dout,
-          dtable: inner.own(embed.gradView('tokens.weight')!),
-          dpositionTable: learned && inner.own(embed.gradView('positions.weight')!),
-        })
-        return null
-      })
-    return x
+  #embed({ ids, positions }: Rows, tape: Tape | null): Tensor {
+    const run = this.#run(tape)
+    const { spec } = this
+    const learned = spec.position.kind === 'learned' ? { positions, offset: spec.position.offset } : null
+    const projected = this.embed.has('project.weight')
+    let x = embed(run, this.embed, { ids, scale: spec.embedScale, frozenId: spec.paddingId ?? -1, learned: projected ? null : learned })
+    if (projected) x = linear(run, this.embed, 'project.weight', x, learned)
+    return spec.embedNorm ? norm(run, this.embed, 'norm', { norm: 'layer', normEps: spec.normEps, normOffset: 0 }, x) : x
   }
 
   #layer(i: number, x: Tensor, batch: NativeBatch, tape: Tape | null, cache: CacheTensors | null): Tensor {
     const unit = this.layers[i]!
-    const rotaryTable = this.#rotary
+    const plan = this.plans[i]!
+    const rotaryTable = this.#rotary[this.spec.layerKinds[i]!.rope] ?? null
     const call = { params: unit.params, x, batch, rotaryTable }
     using scope = new Scope()
     if (tape) tape.save(x)
     else scope.own(x)
-    const { out, saved } = this.plan.forward(this.device, { ...call, keys: cache?.keys[i], values: cache?.values[i], save: tape !== null })
+    const { out, saved } = plan.forward(this.device, { ...call, keys: cache?.keys[i], values: cache?.values[i], save: tape !== null })
     if (!tape) return out
     tape.save(saved!)
     tape.record((dout) => {
-      const dx = this.plan.backward(this.device, { ...call, grads: unit.grads, saved: saved!, dout })
+      const dx = plan.backward(this.device, { ...call, grads: unit.grads, saved: saved!, dout })
       saved!.dispose()
       x.dispose()
       return dx
@@ -146,39 +134,41 @@ export class Decoder {
     return out
   }
 
-  #finalNorm(x: Tensor, tape: Tape | null): Tensor {
-    const { device, head, spec } = this
-    if (!spec.finalNorm) return x
-    using scope = new Scope()
-    if (tape) tape.save(x)
-    else scope.own(x)
-    const weight = scope.own(head.view('norm.weight'))
-    const bias = head.has('norm.bias') ? scope.own(head.view('norm.bias')) : null
-    const { out, mean, rstd } = native().norm(device, { kind: spec.norm, eps: spec.normEps, x, weight, bias })
-    for (const t of [mean, rstd]) {
-      if (tape) tape.save(t)
-      else scope.own(t)
-    }
-    if (!tape) return out
-    tape.record((dout) => {
-      using inner = new Scope()
-      const own = <T extends Tensor | null>(t: T): T => t && (inner.own(t) as T)
-      return native().normBackward(device, {
-        kind: spec.norm,
-        x,
-        weight: inner.own(head.view('norm.weight')),
-        mean,
-        rstd,
-        dout,
-        dweight: own(head.gradView('norm.weight')),
-        dbias: head.has('norm.bias') ? own(head.gradView('norm.bias')) : null,
-      })
-    })
-    return out
-  }
-
   dispose(): void {
     for (const unit of this.units) unit.dispose()
-    this.#rotary?.dispose()
+    for (const table of this.#rotary) table.dispose()
   }
+}
+
+function makePlans(spec: DecoderSpec): NativeLayer[] {
+  const made = new Map<string, NativeLayer>()
+  return Array.from({ length: spec.layers }, (_, i) => {
+    const numbers = layerNumbers(spec, i)
+    const key = JSON.stringify(numbers)
+    const plan = made.get(key) ?? new (native().Layer)(numbers)
+    made.set(key, plan)
+    return plan
+  })
+}
+
+type Slots = { name: string; shape: number[] }[]
+
+function embedSlots({ vocab, hidden, embedWidth, embedNorm, position }: DecoderSpec): Slots {
+  const slots: Slots = [{ name: 'tokens.weight', shape: [vocab, embedWidth] }]
+  if (embedWidth !== hidden) slots.push({ name: 'project.weight', shape: [hidden, embedWidth] })
+  if (position.kind === 'learned') slots.push({ name: 'positions.weight', shape: [position.rows, hidden] })
+  if (embedNorm) slots.push({ name: 'norm.weight', shape: [hidden] }, { name: 'norm.bias', shape: [hidden] })
+  return slots
+}
+
+function headSlots(spec: DecoderSpec, kind: HeadKind): Slots {
+  const { vocab, hidden, embedWidth } = spec
+  const slots: Slots = []
+  if (spec.finalNorm) slots.push({ name: 'norm.weight', shape: [hidden] })
+  if (spec.finalNorm && spec.norm === 'layer') slots.push({ name: 'norm.bias', shape: [hidden] })
+  if (embedWidth !== hidden) slots.push({ name: 'project.weight', shape: [embedWidth, hidden] })
+  if (kind === 'logprob' && !spec.tiedHead) slots.push({ name: 'weight', shape: [vocab, embedWidth] })
+  if (kind === 'logprob' && spec.headBias) slots.push({ name: 'bias', shape: [vocab] })
+  if (kind === 'scalar') slots.push({ name: 'value.weight', shape: [1, embedWidth] })
+  return slots
 }

@@ -1,4 +1,4 @@
-// Log-prob head (actor, reference) and scalar head (reward, critic) on hidden states [T, H]. Never a [T, V] tensor.
+// Log-prob head (actor, reference) and scalar head (reward, critic) on hidden states [T, E]. Never a [T, V] tensor.
 import { fail } from '../base/errors.js'
 import { native } from '../binding/native.js'
 import { fromFloats } from '../tensor/device.js'
@@ -15,14 +15,17 @@ export interface Targets {
   targets: Int32Array
 }
 
-/** The output projection [V, H]; a view the caller disposes. */
-export function projection(model: Decoder): Tensor {
+/** The output projection [V, E], its bias [V] and the cap of the logits; the views are `scope`'s. */
+export function projection(model: Decoder, scope: Scope): { weight: Tensor; bias: Tensor | null; softcap: number } {
   if (model.headKind !== 'logprob') fail('model', 'a model with a language-model head', 'one with a scalar head', 'the SFT or actor model')
-  return model.spec.tiedHead ? model.embed.view('tokens.weight') : model.head.view('weight')
+  const { tiedHead, headBias, logitSoftcap: softcap } = model.spec
+  return { weight: scope.own(tiedHead ? model.embed.view('tokens.weight') : model.head.view('weight')), bias: headBias ? scope.own(model.head.view('bias')) : null, softcap }
 }
 
-function projectionGrad(model: Decoder): Tensor | null {
-  return model.spec.tiedHead ? model.embed.gradView('tokens.weight') : model.head.gradView('weight')
+function projectionGrads(model: Decoder, scope: Scope): { dweight: Tensor | null; dbias: Tensor | null } {
+  const { tiedHead, headBias } = model.spec
+  const own = (t: Tensor | null): Tensor | null => t && scope.own(t)
+  return { dweight: own(tiedHead ? model.embed.gradView('tokens.weight') : model.head.gradView('weight')), dbias: headBias ? own(model.head.gradView('bias')) : null }
 }
 
 /** Log-probs of the targets, with what backward needs. Dispose after use. */
@@ -39,13 +42,12 @@ export class Logprobs {
     readonly entropy: Tensor | null,
   ) {}
 
-  /** log-softmax(hidden W^T / temperature) at the targets, before any cut; owns `hidden`. */
+  /** log-softmax(logits / temperature) at the targets, before any cut; owns `hidden`. */
   static forward(model: Decoder, hidden: Tensor, where: Targets, { temperature = 1, entropy = false } = {}): Logprobs {
     using scope = new Scope()
     scope.own(hidden)
-    const weight = scope.own(projection(model))
     const invTemperature = Math.fround(1 / temperature)
-    const out = native().logprobs(model.device, { hidden, weight, ...where, invTemperature, entropy })
+    const out = native().logprobs(model.device, { hidden, ...projection(model, scope), ...where, invTemperature, entropy })
     return new Logprobs(model, scope.keep(hidden), where, invTemperature, out.logprobs, out.lse, out.entropy)
   }
 
@@ -54,17 +56,16 @@ export class Logprobs {
     const { model } = this
     using scope = new Scope()
     const upload = (g: Float32Array): Tensor => scope.own(fromFloats(model.device, g, [g.length]))
-    const grad = projectionGrad(model)
     const dhidden = native().logprobsBackward(model.device, {
       hidden: this.hidden,
-      weight: scope.own(projection(model)),
+      ...projection(model, scope),
       ...this.where,
       invTemperature: this.invTemperature,
       lse: this.lse,
       entropy: this.entropy,
       dlogprobs: upload(dlogprobs),
       dentropy: dentropy && upload(dentropy),
-      dweight: grad && scope.own(grad),
+      ...projectionGrads(model, scope),
     })
     this.dispose()
     tape.backward(dhidden)
@@ -100,7 +101,7 @@ export class Values {
 
   static #weight(model: Decoder): Tensor {
     const slot = model.head.slot('value.weight')
-    return model.head.params.view(slot.offset, [model.spec.hidden])
+    return model.head.params.view(slot.offset, [model.spec.embedWidth])
   }
 
   /** Backward from d loss / d values[R] through head and decoder; ends the tape. */
@@ -108,7 +109,7 @@ export class Values {
     const { model } = this
     using scope = new Scope()
     const slot = model.head.slot('value.weight')
-    const grad = model.head.grads?.view(slot.offset, [model.spec.hidden]) ?? null
+    const grad = model.head.grads?.view(slot.offset, [model.spec.embedWidth]) ?? null
     const dhidden = native().valuesBackward(model.device, {
       hidden: this.hidden,
       weight: scope.own(Values.#weight(model)),

@@ -1,4 +1,5 @@
-// Fresh weights as transformers makes them: normal with the config's standard deviation, norms 1, biases 0.
+// Fresh weights as transformers makes them: normal with the config's standard deviation, norms at 1 (with their offset),
+// biases 0.
 import { RandomSequence, randomPurpose, streamNumber } from '../base/random.js'
 import { numel } from '../tensor/device.js'
 import type { Tensor } from '../tensor/device.js'
@@ -22,18 +23,18 @@ export function initialize(decoder: Decoder, seed: number, write: (t: Tensor, va
   for (const [index, { unit, slot }] of decoder.parameterNames().entries()) {
     const { name, shape } = unit.slot(slot)
     const n = numel(shape)
-    const isNorm = /norm\d?\.weight$/.test(name)
-    const values = shape.length > 1 ? normals(n, decoder.spec.initStd, seed, index) : new Float32Array(n).fill(isNorm ? 1 : 0)
+    const isNorm = /norm[^.]*\.weight$/.test(name)
+    const values = shape.length > 1 ? normals(n, decoder.spec.initStd, seed, index) : new Float32Array(n).fill(isNorm ? 1 - decoder.spec.normOffset : 0)
     const view = unit.view(slot)
     write(view, values)
     view.dispose()
   }
 }
 
-/** A fresh value head: normal with std 1 / sqrt(H + 1), the critic initialisation of Stiennon et al. 2020. */
+/** A fresh value head: normal with std 1 / sqrt(E + 1), the critic initialisation of Stiennon et al. 2020. */
 export function initializeValueHead(decoder: Decoder, seed: number, write: (t: Tensor, values: Float32Array) => void): void {
-  const { hidden } = decoder.spec
+  const { embedWidth } = decoder.spec
   const view = decoder.head.view('value.weight')
-  write(view, normals(hidden, 1 / Math.sqrt(hidden + 1), seed, 0))
+  write(view, normals(embedWidth, 1 / Math.sqrt(embedWidth + 1), seed, 0))
   view.dispose()
 }

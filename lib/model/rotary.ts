@@ -1,16 +1,16 @@
 // Cosines and sines of rotary positions (Su et al. 2021), computed in double precision once per model.
 import type { NativeDevice, Tensor } from '../tensor/device.js'
 import { fromFloats } from '../tensor/device.js'
+import type { Rope } from './spec.js'
 
-/** fp32 [positions, dims / 2, 2]: cos and sin of position * theta^(-2i / dims). */
-export function rotaryTable(device: NativeDevice, positions: number, dims: number, theta: number): Tensor {
-  const half = dims / 2
+/** fp32 [positions, R / 2, 2]: cos and sin of position * frequency, times the attention factor. */
+export function rotaryTable(device: NativeDevice, positions: number, { frequencies, attentionFactor }: Rope): Tensor {
+  const half = frequencies.length
   const data = new Float32Array(positions * half * 2)
-  for (let i = 0; i < half; i++) {
-    const frequency = theta ** ((-2 * i) / dims)
+  for (const [i, frequency] of frequencies.entries()) {
     for (let p = 0; p < positions; p++) {
-      data[(p * half + i) * 2] = Math.cos(p * frequency)
-      data[(p * half + i) * 2 + 1] = Math.sin(p * frequency)
+      data[(p * half + i) * 2] = attentionFactor * Math.cos(p * frequency)
+      data[(p * half + i) * 2 + 1] = attentionFactor * Math.sin(p * frequency)
     }
   }
   return fromFloats(device, data, [positions, half, 2], 'parameters')

@@ -1,5 +1,13 @@
 // A model is numbers. A family (model/families) turns a config.json into a DecoderSpec and names its weights.
-import type { Activation, LayerNumbers } from '../binding/native.js'
+import type { Activation, LayerNumbers, Wiring } from '../binding/native.js'
+
+/** Rotary positions of R elements of each head: pair i of position p turns by p * frequencies[i]. */
+export interface Rope {
+  /** [R / 2] */
+  frequencies: readonly number[]
+  /** Multiplies cosines and sines (YaRN, LongRoPE); 1 elsewhere. */
+  attentionFactor: number
+}
 
 export interface DecoderSpec {
   /** model_type in config.json, e.g. "opt". */
@@ -11,8 +19,14 @@ export interface DecoderSpec {
   kvHeads: number
   headDim: number
   ffn: number
+  /** Where the norms stand; native/blocks/layer.h has the formulas. */
+  wiring: Wiring
   norm: 'layer' | 'rms'
   normEps: number
+  /** Added to every norm's weight: 1 in Gemma, whose stored weights are around 0. */
+  normOffset: number
+  /** RMSNorm of each query and key head. */
+  qkNorm: boolean
   activation: Activation
   /** act(gate) * up, as in LLaMA. */
   gated: boolean
@@ -24,21 +38,59 @@ export interface DecoderSpec {
   position:
     /** A table of `rows` rows; position p reads row p + offset. */
     | { kind: 'learned'; rows: number; offset: number }
-    | { kind: 'rotary'; theta: number }
-  /** Longest sequence the model was made for. */
-  maxPositions: number
+    /** Pairs (2i, 2i + 1) when interleaved, else (i, i + R / 2). A layer turns by one of the ropes. */
+    | { kind: 'rotary'; ropes: readonly Rope[]; interleaved: boolean }
+    | { kind: 'alibi' }
+  /** [layers] How many of the newest keys a layer's queries see (0 = all), and which of the ropes it turns by. */
+  layerKinds: readonly { window: number; rope: number }[]
+  attentionScale: number
+  /** cap tanh(score / cap) of attention scores; 0 = off. */
+  attentionSoftcap: number
+  /** Width E of the token embeddings and of the head's input; projected from and to `hidden` where it is another. */
+  embedWidth: number
+  /** Multiplies token embeddings. */
+  embedScale: number
+  /** LayerNorm of the embeddings. */
+  embedNorm: boolean
   /** The output projection is the token embedding. */
   tiedHead: boolean
-  attentionScale: number
+  headBias: boolean
+  /** cap tanh(logit / cap) of the logits; 0 = off. */
+  logitSoftcap: number
+  /** Longest sequence the model can take. */
+  maxPositions: number
+  /** Why longer ones are refused, where config.json allows more. */
+  positionLimit?: string
   /** The embedding of this id gets no gradient, as padding_idx in PyTorch (its use as an output still does). */
   paddingId: number | null
   /** Standard deviation of fresh weights. */
   initStd: number
 }
 
+/** What most families do not use; a family spreads it and says what differs. */
+export const plainSpec = {
+  wiring: 'pre',
+  normOffset: 0,
+  qkNorm: false,
+  gated: false,
+  finalNorm: true,
+  attentionSoftcap: 0,
+  embedScale: 1,
+  embedNorm: false,
+  headBias: false,
+  logitSoftcap: 0,
+} as const satisfies Partial<DecoderSpec>
+
+/** All layers alike: every key seen, or the newest `window` ones. */
+export function alike(layers: number, window = 0): DecoderSpec['layerKinds'] {
+  return Array.from({ length: layers }, () => ({ window, rope: 0 }))
+}
+
 /** What one layer needs to know, for the native plan. */
-export function layerNumbers(spec: DecoderSpec): LayerNumbers {
+export function layerNumbers(spec: DecoderSpec, layer: number): LayerNumbers {
+  const { position } = spec
   return {
+    wiring: spec.wiring,
     hidden: spec.hidden,
     heads: spec.heads,
     kvHeads: spec.kvHeads,
@@ -47,13 +99,19 @@ export function layerNumbers(spec: DecoderSpec): LayerNumbers {
     norm: spec.norm,
     normBias: spec.norm === 'layer',
     normEps: spec.normEps,
+    normOffset: spec.normOffset,
+    qkNorm: spec.qkNorm,
     activation: spec.activation,
     gated: spec.gated,
     qkvBias: spec.qkvBias,
     outBias: spec.outBias,
     mlpBias: spec.mlpBias,
-    rotary: spec.position.kind === 'rotary',
+    rotary: position.kind === 'rotary',
+    rotaryInterleaved: position.kind === 'rotary' && position.interleaved,
     attentionScale: spec.attentionScale,
+    attentionSoftcap: spec.attentionSoftcap,
+    window: spec.layerKinds[layer]!.window,
+    alibi: position.kind === 'alibi',
   }
 }
 

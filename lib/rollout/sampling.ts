@@ -33,7 +33,8 @@ export interface Draw {
 export function sampleTokens(model: Decoder, hidden: Tensor, draws: readonly Draw[], options: SamplingOptions): { tokens: Tensor; logprobs: Tensor } {
   using scope = new Scope()
   const n = draws.length
-  const logits = scope.own(native().matmul(model.device, { a: hidden, b: scope.own(projection(model)), dtype: 'fp32' }))
+  const { weight, bias, softcap } = projection(model, scope)
+  const logits = scope.own(native().matmul(model.device, { a: hidden, b: weight, bias, dtype: 'fp32' }))
   const seeds = new Int32Array(2 * n)
   for (const [i, { seed }] of draws.entries()) {
     seeds[2 * i] = Number(BigInt.asIntN(32, seed))
@@ -41,6 +42,7 @@ export function sampleTokens(model: Decoder, hidden: Tensor, draws: readonly Dra
   }
   return native().sample(model.device, {
     logits,
+    softcap,
     invTemperature: new Float32Array(n).fill(options.temperature === 0 ? 0 : 1 / options.temperature),
     topK: new Int32Array(n).fill(options.topK),
     topP: new Float32Array(n).fill(options.topP),

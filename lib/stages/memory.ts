@@ -69,7 +69,7 @@ export function parameterCount(spec: DecoderSpec): number {
 
 /** What backward keeps of T tokens: each layer's input and saved values; then the head's states and the gradient on its way. */
 function activationBytes(decoder: Decoder, tokens: number): number {
-  const { spec, dtype, plan } = decoder
+  const { spec, dtype } = decoder
   const states = tokens * spec.hidden * bytesOf(dtype)
-  return spec.layers * (plan.activationBytes(dtype, tokens) + states) + 4 * states
+  return decoder.activationBytes(tokens) + (spec.layers + 4) * states
 }

@@ -187,6 +187,7 @@ export const ppoOptions = {
   gaeLambda: option.number(0.95, 'lambda of generalised advantage estimation', { min: 0, max: 1 }),
   clipRange: option.number(0.2, 'clip of the policy ratio', { min: 0 }),
   valueClipRange: option.number(0.2, 'clip of the value change', { min: 0 }),
+  entropyCoef: option.number(0, "weight of the mean entropy in the actor's loss: keeps it from sharpening on noise; 0 = off", { min: 0 }),
   whitenAdvantages: option.flag(false, 'advantages to mean 0 and deviation 1 over the experience'),
   temperature: option.number(1, 'sampling temperature of rollouts', { min: 0.01 }),
   topK: option.integer(0, 'keep the k likeliest tokens; 0 = off', { min: 0 }),

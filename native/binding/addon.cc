@@ -3,6 +3,7 @@
 
 #include "binding/batch_handle.h"
 #include "binding/device.h"
+#include "binding/file_handle.h"
 #include "binding/layer_handle.h"
 #include "binding/ops.h"
 #include "binding/tensor_handle.h"
@@ -40,11 +41,13 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   data->batch_class = Napi::Persistent(BatchHandle::define(env));
   data->layer_class = Napi::Persistent(LayerHandle::define(env));
   data->device_class = Napi::Persistent(Device::define(env));
+  data->file_class = Napi::Persistent(FileHandle::define(env));
   env.SetInstanceData(data);
   env.AddCleanupHook([](AddonData* d) { d->ending = true, d->closing.clear(); }, data);
   exports.Set("Device", data->device_class.Value());
   exports.Set("Layer", data->layer_class.Value());
   exports.Set("Batch", data->batch_class.Value());
+  exports.Set("MappedFile", data->file_class.Value());
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
   exports.Set("setErrorMaker", Napi::Function::New(env, set_error_maker, "setErrorMaker"));
   define_ops(env, exports);

@@ -7,9 +7,22 @@
 namespace threefold::binding {
 namespace {
 
+Wiring wiring_of(const Fields& o) {
+  constexpr std::pair<const char*, Wiring> kNames[] = {{"pre", Wiring::pre},
+                                                       {"post", Wiring::post},
+                                                       {"parallel", Wiring::parallel},
+                                                       {"parallelShared", Wiring::parallel_shared},
+                                                       {"sandwich", Wiring::sandwich}};
+  std::string given = o.has("wiring") ? o.text("wiring") : "pre";
+  for (auto [name, wiring] : kNames)
+    if (given == name) return wiring;
+  o.bad("wiring", "pre, post, parallel, parallelShared or sandwich", o.get("wiring"));
+}
+
 LayerSpec spec_of(const Napi::Value& v) {
   Fields o(v, "layer");
   LayerSpec s;
+  s.wiring = wiring_of(o);
   s.hidden = o.integer("hidden");
   s.heads = o.integer("heads");
   s.kv_heads = o.integer("kvHeads");
@@ -20,13 +33,19 @@ LayerSpec spec_of(const Napi::Value& v) {
   s.rms = norm == "rms";
   s.norm_bias = o.flag("normBias", true);
   s.norm_eps = float(o.number("normEps"));
+  s.norm_offset = float(o.number("normOffset", 0));
+  s.qk_norm = o.flag("qkNorm", false);
   s.act = act_of(o.text("activation"));
   s.gated = o.flag("gated", false);
   s.qkv_bias = o.flag("qkvBias", false);
   s.out_bias = o.flag("outBias", false);
   s.mlp_bias = o.flag("mlpBias", false);
   s.rotary = o.flag("rotary", false);
+  s.rotary_interleaved = o.flag("rotaryInterleaved", false);
   s.attention_scale = float(o.number("attentionScale"));
+  s.attention_softcap = float(o.number("attentionSoftcap", 0));
+  s.window = o.integer("window", 0);
+  s.alibi = o.flag("alibi", false);
   return s;
 }
 

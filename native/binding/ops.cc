@@ -26,6 +26,7 @@ void define_ops(Napi::Env env, Napi::Object exports) {
   define_model_ops(env, exports);
   define_head_ops(env, exports);
   define_optimizer_ops(env, exports);
+  define_file_ops(env, exports);
 }
 
 }  // namespace threefold::binding

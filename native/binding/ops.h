@@ -14,6 +14,7 @@ void define_ops(Napi::Env env, Napi::Object exports);
 void define_model_ops(Napi::Env env, Napi::Object exports);
 void define_head_ops(Napi::Env env, Napi::Object exports);
 void define_optimizer_ops(Napi::Env env, Napi::Object exports);
+void define_file_ops(Napi::Env env, Napi::Object exports);
 
 // Registers fn(device, options) under `name`; `name` is also the place in its errors.
 using Op = Napi::Value (*)(Napi::Env env, const char* where, class Device& device, const class Fields& o);

@@ -24,6 +24,21 @@ Napi::Value matmul(Napi::Env, const char* where, Device& device, const Fields& o
   return device.wrap(out);
 }
 
+// matmulAdd(device, {a, b, out, transA?, transB?}): out (fp32) += op(a) op(b), for gradients.
+Napi::Value matmul_add(Napi::Env env, const char* where, Device& device, const Fields& o) {
+  Tensor a = o.tensor("a"), b = o.tensor("b"), out = o.tensor("out");
+  bool trans_a = o.flag("transA", false), trans_b = o.flag("transB", true);
+  expect_rank(where, "a", a, 2);
+  expect_rank(where, "b", b, 2);
+  int64_t m = a.shape()[trans_a], k = a.shape()[!trans_a], n = b.shape()[!trans_b];
+  expect(where, "b", b, b.dtype(), trans_b ? Shape{n, k} : Shape{k, n});
+  expect(where, "out", out, DType::f32, {m, n});
+  device.enqueue(where, [=](const Kernels& kernels, Exec& ex) {
+    kernels.matmul(ex, {.a = view(a), .b = view(b), .out = view(out), .trans_a = trans_a, .trans_b = trans_b, .accumulate = true});
+  });
+  return env.Undefined();
+}
+
 // ids [T] checked here, so a bad id never reaches a kernel.
 Napi::Value embedding(Napi::Env, const char* where, Device& device, const Fields& o) {
   Tensor table = o.tensor("table"), position_table = o.optional_tensor("positionTable");
@@ -31,6 +46,7 @@ Napi::Value embedding(Napi::Env, const char* where, Device& device, const Fields
   auto ids = o.ints("ids");
   expect_range(where, "token ids", ids, table.shape()[0]);
   int64_t t = int64_t(ids.size()), h = table.shape()[1], offset = o.integer("positionOffset", 0);
+  float scale = float(o.number("scale", 1));
   Tensor positions;
   if (position_table.defined()) {
     expect_rank(where, "positionTable", position_table, 2);
@@ -42,7 +58,7 @@ Napi::Value embedding(Napi::Env, const char* where, Device& device, const Fields
   }
   Tensor id_tensor = device.upload(std::move(ids), {t}), out = device.make(table.dtype(), {t, h});
   device.enqueue(where, [=](const Kernels& k, Exec& ex) {
-    k.embedding_forward(ex, {.ids = view(id_tensor), .table = view(table), .positions = view(positions),
+    k.embedding_forward(ex, {.scale = scale, .ids = view(id_tensor), .table = view(table), .positions = view(positions),
                              .position_table = view(position_table), .position_offset = offset, .out = view(out)});
   });
   return device.wrap(out);
@@ -52,6 +68,7 @@ Napi::Value embedding_backward(Napi::Env env, const char* where, Device& device,
   Tensor dout = o.tensor("dout"), dtable = o.tensor("dtable"), dposition = o.optional_tensor("dpositionTable");
   auto ids = o.ints("ids");
   int64_t t = int64_t(ids.size()), h = dtable.shape()[1], offset = o.integer("positionOffset", 0), frozen = o.integer("frozenId", -1);
+  float scale = float(o.number("scale", 1));
   expect(where, "dtable", dtable, DType::f32, {dtable.shape()[0], h});
   expect(where, "dout", dout, dout.dtype(), {t, h});
   expect_range(where, "token ids", ids, dtable.shape()[0]);
@@ -65,7 +82,7 @@ Napi::Value embedding_backward(Napi::Env env, const char* where, Device& device,
   }
   Tensor id_tensor = device.upload(std::move(ids), {t});
   device.enqueue(where, [=](const Kernels& k, Exec& ex) {
-    k.embedding_backward(ex, {.ids = view(id_tensor), .positions = view(positions), .position_offset = offset, .frozen_id = frozen,
+    k.embedding_backward(ex, {.scale = scale, .ids = view(id_tensor), .positions = view(positions), .position_offset = offset, .frozen_id = frozen,
                               .dout = view(dout), .dtable = view(dtable), .dposition_table = view(dposition)});
   });
   return env.Undefined();
@@ -75,14 +92,14 @@ Napi::Value embedding_backward(Napi::Env env, const char* where, Device& device,
 Napi::Value norm(Napi::Env env, const char* where, Device& device, const Fields& o) {
   Tensor x = o.tensor("x"), weight = o.tensor("weight"), bias = o.optional_tensor("bias");
   bool rms = o.text("kind") == "rms";
-  float eps = float(o.number("eps"));
+  float eps = float(o.number("eps")), offset = float(o.number("weightOffset", 0));
   expect_rank(where, "x", x, 2);
   int64_t t = x.shape()[0], h = x.shape()[1];
   expect(where, "weight", weight, x.dtype(), {h});
   if (bias.defined()) expect(where, "bias", bias, x.dtype(), {h});
   Tensor out = device.make(x.dtype(), {t, h}), mean = device.make(DType::f32, {t}), rstd = device.make(DType::f32, {t});
   device.enqueue(where, [=](const Kernels& k, Exec& ex) {
-    k.norm_forward(ex, {.rms = rms, .eps = eps, .x = view(x), .weight = view(weight), .bias = view(bias), .out = view(out),
+    k.norm_forward(ex, {.rms = rms, .eps = eps, .weight_offset = offset, .x = view(x), .weight = view(weight), .bias = view(bias), .out = view(out),
                         .mean = view(mean), .rstd = view(rstd)});
   });
   Napi::Object result = Napi::Object::New(env);
@@ -97,6 +114,7 @@ Napi::Value norm_backward(Napi::Env, const char* where, Device& device, const Fi
   Tensor x = o.tensor("x"), weight = o.tensor("weight"), mean = o.tensor("mean"), rstd = o.tensor("rstd"), dout = o.tensor("dout"),
          dweight = o.optional_tensor("dweight"), dbias = o.optional_tensor("dbias");
   bool rms = o.text("kind") == "rms";
+  float offset = float(o.number("weightOffset", 0));
   expect_rank(where, "x", x, 2);
   int64_t t = x.shape()[0], h = x.shape()[1];
   expect(where, "dout", dout, x.dtype(), {t, h});
@@ -107,7 +125,7 @@ Napi::Value norm_backward(Napi::Env, const char* where, Device& device, const Fi
   if (dbias.defined()) expect(where, "dbias", dbias, DType::f32, {h});
   Tensor dx = device.make(x.dtype(), {t, h});
   device.enqueue(where, [=](const Kernels& k, Exec& ex) {
-    k.norm_backward(ex, {.rms = rms, .x = view(x), .weight = view(weight), .mean = view(mean), .rstd = view(rstd),
+    k.norm_backward(ex, {.rms = rms, .weight_offset = offset, .x = view(x), .weight = view(weight), .mean = view(mean), .rstd = view(rstd),
                          .dout = view(dout), .dx = view(dx), .dweight = view(dweight), .dbias = view(dbias)});
   });
   return device.wrap(dx);
@@ -153,6 +171,7 @@ Napi::Value add(Napi::Env env, const char* where, Device& device, const Fields& 
 
 void define_model_ops(Napi::Env env, Napi::Object exports) {
   define_op(env, exports, "matmul", matmul);
+  define_op(env, exports, "matmulAdd", matmul_add);
   define_op(env, exports, "embedding", embedding);
   define_op(env, exports, "embeddingBackward", embedding_backward);
   define_op(env, exports, "norm", norm);

@@ -18,14 +18,28 @@ bool fuses_activation(const LayerSpec& s) { return s.act == Act::relu && !s.gate
 
 LayerActivations carve_into(const LayerSpec& s, DType dtype, int64_t t, Carver& c) {
   LayerActivations a;
-  a.norm1 = c.take(dtype, {t, s.hidden});
+  bool parallel = s.wiring == Wiring::parallel || s.wiring == Wiring::parallel_shared;
+  bool behind = s.wiring == Wiring::post || s.wiring == Wiring::sandwich;
+  if (s.wiring != Wiring::post) a.norm1 = c.take(dtype, {t, s.hidden});
+  if (s.qk_norm) a.qkv_raw = c.take(dtype, {t, s.attention().row()});
   a.qkv = c.take(dtype, {t, s.attention().row()});
   a.attention = c.take(dtype, {t, s.heads * s.head_dim});
-  a.x1 = c.take(dtype, {t, s.hidden});
-  a.norm2 = c.take(dtype, {t, s.hidden});
+  if (behind) a.sum1 = c.take(dtype, {t, s.hidden});
+  if (!parallel) a.x1 = c.take(dtype, {t, s.hidden});
+  if (s.wiring != Wiring::post && s.wiring != Wiring::parallel_shared) a.norm2 = c.take(dtype, {t, s.hidden});
   if (!fuses_activation(s)) a.mlp_in = c.take(dtype, {t, s.gated ? 2 * s.ffn : s.ffn});
   a.mlp_act = c.take(dtype, {t, s.ffn});
-  for (View* v : {&a.mean1, &a.rstd1, &a.mean2, &a.rstd2}) *v = c.take(DType::f32, {t});
+  if (behind) a.sum2 = c.take(dtype, {t, s.hidden});
+  auto take_stats = [&](LayerActivations::Stats& stats) {
+    if (!s.rms) stats.mean = c.take(DType::f32, {t});
+    stats.rstd = c.take(DType::f32, {t});
+  };
+  take_stats(a.stats1);
+  if (s.wiring != Wiring::parallel_shared) take_stats(a.stats2);
+  if (s.wiring == Wiring::sandwich) {
+    take_stats(a.stats1_post);
+    take_stats(a.stats2_post);
+  }
   a.lse = c.take(DType::f32, {t, s.heads});
   return a;
 }

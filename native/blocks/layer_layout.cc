@@ -22,6 +22,11 @@ void LayerSpec::check() const {
   if (heads % kv_heads)
     fail("layer", "heads to be a multiple of key/value heads", text(heads) + " and " + text(kv_heads),
          "checking the model's config.json");
+  if (window < 0 || !(attention_softcap >= 0))
+    fail("layer", "a window and a softcap of 0 (off) or more", text(window) + " and " + std::to_string(attention_softcap),
+         "checking the model's config.json");
+  if (alibi && attention_softcap > 0) fail("layer", "ALiBi or a softcap of the attention scores", "both", "a model that has one of them");
+  if (qk_norm && rms == false) fail("layer", "RMSNorm with head norms", "LayerNorm", "a model that has RMSNorm");
   if (rotary && head_dim % 2) fail("layer", "an even head size with rotary positions", text(head_dim), "an even head size");
 }
 
@@ -46,10 +51,20 @@ LayerLayout::LayerLayout(const LayerSpec& s) {
   put("mlp.down.weight", {s.hidden, s.ffn}, true);
   align();
   decay_end = size;
-  for (const char* norm : {"norm1", "norm2"}) {
+  std::vector<const char*> norms = {"norm1"};
+  if (s.wiring == Wiring::sandwich) norms.push_back("norm1_post");
+  if (s.wiring != Wiring::parallel_shared) norms.push_back("norm2");
+  if (s.wiring == Wiring::sandwich) norms.push_back("norm2_post");
+  for (const char* norm : norms) {
     put(std::string(norm) + ".weight", {s.hidden}, false);
     align();
     if (!s.rms && s.norm_bias) put(std::string(norm) + ".bias", {s.hidden}, false);
+    align();
+  }
+  if (s.qk_norm) {
+    put("attn.q_norm.weight", {s.head_dim}, false);
+    align();
+    put("attn.k_norm.weight", {s.head_dim}, false);
     align();
   }
   if (s.qkv_bias) {

@@ -65,9 +65,14 @@ struct ColumnSum {
   View out;                    // fp32 [N]
 };
 
+// The score of query i against key j <= i is scale q.k, then softcap tanh(score / softcap) (Gemma Team 2024), then ALiBi's
+// slope_n (j - i) (Press et al. 2022; slopes as in BLOOM for head counts that are no power of two).
 struct AttentionShape {
   int64_t heads = 0, kv_heads = 0, head_dim = 0;  // N, G, D; N is a multiple of G
   float scale = 1;
+  float softcap = 0;           // 0 = off
+  int64_t window = 0;          // a query sees the `window` newest keys, itself included; 0 = all
+  bool alibi = false;
   int64_t row() const { return (heads + 2 * kv_heads) * head_dim; }
 };
 
@@ -102,28 +107,46 @@ struct KvAppend {
   View slots;                  // int32 [T]: page * page_size + place in the page
   View keys, values;           // any [pages, page_size, G, D]
 };
-// Rotary position embedding of queries and keys, in place, half-split pairs (i, i + R/2) as in Hugging Face LLaMA
-// (Su et al. 2021). `inverse` turns gradients back.
+// Rotary position embedding of the first R elements of queries and keys, in place (Su et al. 2021): pairs (i, i + R/2) as
+// in Hugging Face LLaMA, or (2i, 2i + 1) when `interleaved`, as in GPT-J. `inverse` turns gradients back.
 struct Rotary {
   AttentionShape shape;
   View qkv;                    // any [T, (N + 2G) D]
   View positions;              // int32 [T]
   View table;                  // fp32 [P, R/2, 2]: cosine, sine
-  bool inverse = false;
+  bool interleaved = false, inverse = false;
+};
+// RMSNorm of each query and key head (Dehghani et al. 2023, as in Qwen3 and Gemma3); values are copied.
+struct HeadNormForward {
+  AttentionShape shape;
+  float eps = 1e-6f, weight_offset = 0;
+  View qkv;                    // any [T, (N + 2G) D]
+  View q_weight, k_weight;     // any [D]
+  View out;                    // as qkv
+};
+struct HeadNormBackward {
+  AttentionShape shape;
+  float eps = 1e-6f, weight_offset = 0;
+  View qkv, q_weight, k_weight;  // as in forward
+  View dqkv;                   // as qkv: the gradient of out in, that of qkv out
+  View dq_weight{}, dk_weight{};  // fp32 [D]; optional
 };
 
-// LayerNorm (Ba et al. 2016), or RMSNorm (Zhang and Sennrich 2019) when `rms`.
+// LayerNorm (Ba et al. 2016), or RMSNorm (Zhang and Sennrich 2019) when `rms`; xhat * (weight + weight_offset) + bias
+// + residual.
 struct NormForward {
   bool rms = false;
-  float eps = 1e-5f;
+  float eps = 1e-5f, weight_offset = 0;
   View x;                      // any [T, H]
   View weight;                 // any [H]
   View bias{};                 // any [H]; optional
+  View residual{};             // any [T, H]; optional, may be out itself
   View out;                    // any [T, H]
   View mean{}, rstd{};         // fp32 [T], for backward; optional (mean unused when rms)
 };
 struct NormBackward {
   bool rms = false;
+  float weight_offset = 0;
   View x, weight, mean, rstd;  // as in forward
   View dout;                   // any [T, H]
   View dx;                     // any [T, H], overwritten; may be dout or residual_grad
@@ -146,8 +169,9 @@ struct ActivationBackward {
   View dx;                     // as x, overwritten; may be dout when not gated
 };
 
-// out[t] = table[ids[t]] + position_table[positions[t] + position_offset]. An id outside the table is an error.
+// out[t] = scale table[ids[t]] + position_table[positions[t] + position_offset]. An id outside the table is an error.
 struct EmbeddingForward {
+  float scale = 1;
   View ids;                    // int32 [T]
   View table;                  // any [V, H]
   View positions{};            // int32 [T]; with position_table
@@ -158,6 +182,7 @@ struct EmbeddingForward {
 // Deterministic: the rows of one id are added in token order. The row of `frozen_id` gets no gradient (padding_idx of
 // torch.nn.Embedding; -1 = none).
 struct EmbeddingBackward {
+  float scale = 1;
   View ids, positions{};       // as in forward
   int64_t position_offset = 0;
   int64_t frozen_id = -1;
@@ -172,10 +197,13 @@ struct GatherRows {
   View out;                    // any [R, H]
 };
 
-// Log-prob of a target and entropy under softmax(hidden weight^T * inv_temperature), in vocabulary tiles: never [T, V].
+// Log-prob of a target and entropy under softmax(logits * inv_temperature), in vocabulary tiles: never [T, V]. Logits are
+// cap(hidden weight^T + bias) with cap(x) = softcap tanh(x / softcap) (Gemma Team 2024).
 struct LogprobForward {
   View hidden;                 // any [T, H], after the final norm
   View weight;                 // any [V, H]
+  View bias{};                 // any [V]; optional
+  float softcap = 0;           // 0 = off
   View rows;                   // int32 [R]: which rows of hidden, each at most once
   View targets;                // int32 [R]
   float inv_temperature = 1;
@@ -184,13 +212,16 @@ struct LogprobForward {
   View entropy{};              // fp32 [R]; optional (needed by backward when dentropy is given)
 };
 struct LogprobBackward {
-  View hidden, weight, rows, targets;
+  View hidden, weight, bias{};
+  float softcap = 0;
+  View rows, targets;
   float inv_temperature = 1;
   View lse, entropy{};         // from forward
   View dlogprobs;              // fp32 [R]
   View dentropy{};             // fp32 [R]; optional
   View dhidden{};              // any [T, H], overwritten (0 in rows not chosen); optional
   View dweight{};              // fp32 [V, H]; optional
+  View dbias{};                // fp32 [V]; optional
 };
 
 // values[r] = hidden[rows[r]] . weight
@@ -207,15 +238,24 @@ struct ValueBackward {
   View dweight{};              // fp32 [H]; optional
 };
 
-// Draws the next token of each row from softmax(logits / temperature) by inverse CDF in index order, after top-k and
-// top-p cuts (ties at a cut: lower index first). The uniform number is Philox(seed of the row, stream 1, position), so
-// a draw does not depend on the batch. logprobs are before any cut, by LogprobForward's function, bit-equal to it;
-// temperature 0 means greedy (lowest index wins a tie) with log-probs at temperature 1.
+// Draws the next token of each row from softmax(logits / temperature) by inverse CDF in index order, after the edits and
+// the cuts: top-k, top-p, then min-p relative to the likeliest token (ties at a cut: lower index first). The uniform
+// number is Philox(seed of the row, stream 1, position), so a draw does not depend on the batch. logprobs are before any
+// edit or cut, by LogprobForward's function, bit-equal to it; temperature 0 means greedy (lowest index wins a tie) with
+// log-probs at temperature 1.
+//
+// An edit changes one token's logit x of one row for the draw: x + bias, then divided by `repetition` where that is above
+// 0 and multiplied where it is not (Keskar et al. 2019, as transformers), then minus `presence`.
 struct Sample {
-  View logits;                 // fp32 [B, V]
+  View logits;                 // fp32 [B, V], before their cap
+  float softcap = 0;           // as in LogprobForward
   View inv_temperature;        // fp32 [B]; 0 = greedy
   View top_k;                  // int32 [B]; 0 = off
   View top_p;                  // fp32 [B]; 1 = off
+  View min_p{};                // fp32 [B]; 0 = off; optional
+  View edit_starts{};          // int32 [B + 1]: the edits of each row; optional, with the three below
+  View edit_ids{};             // int32 [E]
+  View edits{};                // fp32 [E, 3]: bias, repetition (1 = none), presence
   View seeds;                  // int32 [B, 2]: low and high half of the row's seed
   View positions;              // int32 [B]: index of the token drawn, within its sequence
   View tokens;                 // int32 [B], out
@@ -241,6 +281,18 @@ struct AdamW {
   int64_t step = 1;            // counted from 1, applied steps only
 };
 
+// out[r, c] = the number at offset + R / block * block_stride + R % block * row_stride + c * column_stride of stored bytes
+// (host memory, any alignment), with R = first_row + r: a parameter from where it lies in a file.
+enum class StoredType : uint8_t { f64, f32, bf16, f16 };
+struct Unpack {
+  const char* bytes = nullptr;
+  StoredType type = StoredType::f32;
+  int64_t offset = 0, block = 1, block_stride = 0, row_stride = 0, column_stride = 1;  // elements
+  int64_t first_row = 0;
+  View out;                    // any [R, C]
+  View bad;                    // int32 [1]: where it is negative it becomes R * C + c of the first number that is not finite
+};
+
 struct Fill {
   View out;                    // fp32 or int32
   float value = 0;
@@ -257,6 +309,7 @@ struct Add {
   K(matmul, Matmul) K(column_sum, ColumnSum)                                                       \
   K(attention_forward, AttentionForward) K(attention_backward, AttentionBackward)                  \
   K(attention_decode, AttentionDecode) K(kv_append, KvAppend) K(rotary, Rotary)                    \
+  K(head_norm_forward, HeadNormForward) K(head_norm_backward, HeadNormBackward)                    \
   K(norm_forward, NormForward) K(norm_backward, NormBackward)                                      \
   K(activation_forward, ActivationForward) K(activation_backward, ActivationBackward)              \
   K(embedding_forward, EmbeddingForward) K(embedding_backward, EmbeddingBackward)                  \
@@ -264,7 +317,7 @@ struct Add {
   K(logprob_forward, LogprobForward) K(logprob_backward, LogprobBackward)                          \
   K(value_forward, ValueForward) K(value_backward, ValueBackward)                                  \
   K(sample, Sample) K(gradient_control, GradientControl) K(adamw, AdamW)                           \
-  K(fill, Fill) K(cast, Cast) K(add, Add)
+  K(unpack, Unpack) K(fill, Fill) K(cast, Cast) K(add, Add)
 
 struct Kernels {
 #define THREEFOLD_ENTRY(name, Args) void (*name)(Exec&, const Args&) = nullptr;

@@ -17,27 +17,34 @@ struct Span {
 
 struct Pass {
   const Isa& isa;
+  const Scoring& scoring;
+  int64_t first;     // position of the span's first query
   int64_t d;
   float *q, *o;      // [256, D]; q holds the scale
   float *k, *v;      // [64, D]
   float* scores;     // [64, 64]
   Running* rows;     // [256]
 
-  // Queries [at, at + n) of the span against a block they all see whole.
-  void full_block(int64_t at, int64_t n) const {
+  // Takes query at + i in, whose scores against keys [key, key + valid) are given.
+  void merge(int64_t i, float* row_scores, int64_t key, int64_t valid) const {
+    merge_block(isa, scoring, row_scores, key, valid, first + i, rows[i], o + i * d, d);
+  }
+
+  // Queries [at, at + n) of the span against the block of keys from `key` on, all before them.
+  void full_block(int64_t key, int64_t at, int64_t n) const {
     isa.dot_f32(q + at * d, d, n, k, d, kBlock, d, scores, kBlock, false);
-    for (int64_t i = 0; i < n; ++i) merge_block(isa, scores + i * kBlock, kBlock, rows[at + i], o + (at + i) * d, d);
+    for (int64_t i = 0; i < n; ++i) merge(at + i, scores + i * kBlock, key, kBlock);
     isa.outer(scores, kBlock, 1, n, v, d, d, kBlock, o + at * d, d, true);
   }
 
   // The block that holds the queries themselves: query i sees keys 0 to i. No row touches a key it may not see, so a
   // later key that is not finite cannot reach an earlier row through 0 times infinity.
-  void diagonal_block(int64_t at, int64_t n) const {
+  void diagonal_block(int64_t key, int64_t at, int64_t n) const {
     for (int64_t g = 0; g < n; g += kGroup) {
       int64_t m = std::min(kGroup, n - g);
       float *group = scores + g * kBlock, *out = o + (at + g) * d;
       isa.dot_f32(q + (at + g) * d, d, m, k, d, g + m, d, group, kBlock, false);
-      for (int64_t i = 0; i < m; ++i) merge_block(isa, group + i * kBlock, g + i + 1, rows[at + g + i], out + i * d, d);
+      for (int64_t i = 0; i < m; ++i) merge(at + g + i, group + i * kBlock, key, g + i + 1);
       if (g) isa.outer(group, kBlock, 1, m, v, d, d, g, out, d, true);
       for (int64_t i = 0; i < m; ++i)
         isa.outer(group + i * kBlock + g, kBlock, 1, 1, v + g * d, d, d, i + 1, out + i * d, d, true);
@@ -53,20 +60,23 @@ void attend(Exec& ex, const AttentionForward& a, const Span& span) {
   Scratch<float> memory(ex, 2 * (n + kBlock) * d + kBlock * kBlock);
   Running rows[kSpan];
   float *q = memory.data(), *o = q + n * d, *k = o + n * d, *v = k + kBlock * d;
-  Pass pass{isa, d, q, o, k, v, v + kBlock * d, rows};
+  Scoring scoring(s, span.head);
+  Pass pass{isa, scoring, span.first, d, q, o, k, v, v + kBlock * d, rows};
 
   int64_t token = span.start + span.first;
   pack_rows(isa, a.qkv, token * ld + span.head * d, ld, n, d, q);
   isa.scale(s.scale, q, n * d);
   std::fill(o, o + n * d, 0.0f);
-  for (int64_t block = 0; block < span.first + n; block += kBlock) {
+  for (int64_t block = first_visible(s, span.first) / kBlock * kBlock; block < span.first + n; block += kBlock) {
     int64_t count = std::min(kBlock, span.length - block), row = (span.start + block) * ld;
     pack_rows(isa, a.qkv, row + keys, ld, count, d, k);
     pack_rows(isa, a.qkv, row + values, ld, count, d, v);
     int64_t diagonal = block - span.first;  // where the block's own queries lie in the span
-    if (diagonal >= 0) pass.diagonal_block(diagonal, count);
-    for (int64_t at = std::max<int64_t>(0, diagonal + kBlock); at < n; at += kBlock)
-      pass.full_block(at, std::min(kBlock, n - at));
+    if (diagonal >= 0) pass.diagonal_block(block, diagonal, count);
+    for (int64_t at = std::max<int64_t>(0, diagonal + kBlock); at < n; at += kBlock) {
+      if (first_visible(s, span.first + at) >= block + kBlock) break;  // the window of these and later queries is past it
+      pass.full_block(block, at, std::min(kBlock, n - at));
+    }
   }
   for (int64_t i = 0; i < n; ++i) {
     finish(isa, rows[i], o + i * d, d);

@@ -25,6 +25,11 @@ inline void expect_qkv(const char* where, const char* what, const AttentionShape
   if (s.head_dim < 1 || s.head_dim > kMaxHeadDim)
     fail(where, "a head size of 1 to " + std::to_string(kMaxHeadDim), std::to_string(s.head_dim),
          "a model with more, smaller heads");
+  if (s.window < 0 || !(s.softcap >= 0))
+    fail(where, "a window and a softcap of 0 (off) or more", std::to_string(s.window) + " and " + std::to_string(s.softcap),
+         "the numbers of the model's config");
+  if (s.alibi && s.softcap > 0)
+    fail(where, "ALiBi or a softcap", "both", "a model that has one of them");
   if (v.dtype != DType::f32 && v.dtype != DType::bf16)
     fail(where, std::string(what) + " of fp32 or bf16", name_of(v.dtype), "casting it");
   expect(where, what, v, v.dtype, {v.shape.rank == 2 ? v.dim(0) : 0, s.row()});
@@ -61,11 +66,47 @@ struct Running {
   float sum = 0;
 };
 
-// Takes in the scaled scores of one key block: `valid` keys, those of the block that exist and that the query may see.
-// Leaves the probabilities relative to the new maximum in `scores` and rescales o [d] to match; the caller then
-// continues o over those keys in order. `valid` follows from the query's position alone, so a row meets the same calls
-// with the same lengths in a tile and in decode.
-inline void merge_block(const Isa& isa, float* scores, int64_t valid, Running& row, float* o, int64_t d) {
+// ALiBi's slope of one head: 2^(-8 (n + 1) / N) where N is a power of two; beyond the largest power below N every other
+// slope of twice that many heads (build_alibi_tensor of transformers' BLOOM).
+inline float alibi_slope(int64_t head, int64_t heads) {
+  int64_t power = 1;
+  while (2 * power <= heads) power *= 2;
+  return float(head < power ? std::exp2(-8.0 * double(head + 1) / double(power))
+                            : std::exp2(-4.0 * double(2 * (head - power) + 1) / double(power)));
+}
+
+// The first key that the query at `position` sees, both counted from the sequence's start.
+inline int64_t first_visible(const AttentionShape& s, int64_t position) {
+  return s.window > 0 ? std::max<int64_t>(0, position - s.window + 1) : 0;
+}
+
+// How the scores of one query head are made and masked, apart from scale q.k.
+struct Scoring {
+  const AttentionShape& shape;
+  float slope;  // ALiBi's; 0 = none
+
+  Scoring(const AttentionShape& s, int64_t head) : shape(s), slope(s.alibi ? alibi_slope(head, s.heads) : 0) {}
+
+  // scores [0, n) of the query at `position` against the keys from `key` on, in place.
+  void apply(const Isa& isa, float* scores, int64_t n, int64_t position, int64_t key) const {
+    if (shape.softcap > 0) isa.softcap(shape.softcap, scores, n);
+    if (slope != 0)
+      for (int64_t j = 0; j < n; ++j) scores[j] += slope * float(key + j - position);
+  }
+};
+
+// Takes in the scores (scale q.k) of one key block: keys [key, key + valid) that exist and are not later than the query
+// at `position`. Leaves the probabilities relative to the new maximum in `scores`, 0 for keys before the window, and
+// rescales o [d] to match; the caller then continues o over those keys in order. Everything here follows from the
+// query's position alone, so a row meets the same calls with the same lengths in a tile and in decode. A block that lies
+// before the window whole changes no bit.
+inline void merge_block(const Isa& isa, const Scoring& scoring, float* scores, int64_t key, int64_t valid, int64_t position,
+                        Running& row, float* o, int64_t d) {
+  int64_t hidden = std::min(valid, std::max<int64_t>(0, first_visible(scoring.shape, position) - key));
+  std::fill(scores, scores + hidden, 0.0f);
+  if (hidden == valid) return;
+  scores += hidden, key += hidden, valid -= hidden;
+  scoring.apply(isa, scores, valid, position, key);
   float max = std::max(row.max, isa.max(scores, valid));
   if (max > row.max && row.sum != 0) {
     float shrink = row.max;

@@ -44,6 +44,8 @@ void attend(Exec& ex, const AttentionDecode& a, int64_t b, int64_t g) {
   Scratch<float> memory(ex, 2 * m * d + m * kBlock + (is_bf16 ? kBlock * d : 0));
   float *q = memory.data(), *o = q + m * d, *scores = o + m * d, *wide = scores + m * kBlock;
   std::vector<Running> rows(m);
+  std::vector<Scoring> scoring;
+  for (int64_t r = 0; r < m; ++r) scoring.emplace_back(s, g * m + r);
   pack_rows(isa, a.qkv, b * s.row() + g * m * d, d, m, d, q);
   isa.scale(s.scale, q, m * d);
   std::fill(o, o + m * d, 0.0f);
@@ -56,7 +58,7 @@ void attend(Exec& ex, const AttentionDecode& a, int64_t b, int64_t g) {
       i += count;
     }
   };
-  for (int64_t block = 0; block < length; block += kBlock) {
+  for (int64_t block = first_visible(s, length - 1) / kBlock * kBlock; block < length; block += kBlock) {
     int64_t valid = std::min(kBlock, length - block);
     pieces(block, valid, [&](int64_t at, int64_t i, int64_t count) {
       if (is_bf16)
@@ -64,7 +66,8 @@ void attend(Exec& ex, const AttentionDecode& a, int64_t b, int64_t g) {
       else
         isa.dot_f32(q, d, m, a.keys.f32() + at, slot, count, d, scores + i, kBlock, false);
     });
-    for (int64_t r = 0; r < m; ++r) merge_block(isa, scores + r * kBlock, valid, rows[r], o + r * d, d);
+    for (int64_t r = 0; r < m; ++r)
+      merge_block(isa, scoring[r], scores + r * kBlock, block, valid, length - 1, rows[r], o + r * d, d);
     pieces(block, valid, [&](int64_t at, int64_t i, int64_t count) {
       if (is_bf16)
         pack_rows(isa, a.values, at, slot, count, d, wide + i * d);

@@ -23,9 +23,9 @@ void check_ids(const char* what, const View& ids, int64_t t, int64_t bound, int6
 constexpr const char* kTokenCure = "the tokenizer this model was made with";
 constexpr const char* kPositionCure = "shorter sequences, or a model with more positions";
 
-// table[ids[t] + offset] += dout[t], except in row `frozen`. The tokens of one id form a bucket, in token order; a bucket
-// is one thread's.
-void scatter_add(Exec& ex, const View& ids, int64_t offset, int64_t frozen, const View& dout, const View& table) {
+// table[ids[t] + offset] += scale dout[t], except in row `frozen`. The tokens of one id form a bucket, in token order; a
+// bucket is one thread's.
+void scatter_add(Exec& ex, const View& ids, int64_t offset, int64_t frozen, float scale, const View& dout, const View& table) {
   int64_t t = dout.dim(0), h = dout.dim(1), n = table.dim(0);
   const int32_t* id = ids.i32();
   std::vector<int64_t> start(n + 1);
@@ -41,7 +41,7 @@ void scatter_add(Exec& ex, const View& ids, int64_t offset, int64_t frozen, cons
     for (int64_t u = begin; u < end; ++u) {
       float* row = table.f32() + used[u] * h;
       for (int64_t i = start[used[u]]; i < start[used[u] + 1]; ++i)
-        isa().add(row, load(dout, order[i] * h, h, wide.data()), row, h);
+        isa().axpy(scale, load(dout, order[i] * h, h, wide.data()), row, h);
     }
   });
 }
@@ -65,13 +65,18 @@ void embedding_forward(Exec& ex, const EmbeddingForward& o) {
     Scratch<float> a(ex, h), b(ex, h);
     for (int64_t i = begin; i < end; ++i) {
       int64_t id = o.ids.i32()[i];
-      if (!o.position_table) {
+      if (!o.position_table && o.scale == 1) {
         std::memcpy(o.out.as<char>() + i * bytes, o.table.as<char>() + id * bytes, bytes);
         continue;
       }
-      int64_t position = o.positions.i32()[i] + o.position_offset;
       float* out = target(o.out, i * h, a.data());
-      isa().add(load(o.table, id * h, h, a.data()), load(o.position_table, position * h, h, b.data()), out, h);
+      const float* row = load(o.table, id * h, h, a.data());
+      if (row != out) std::memcpy(out, row, h * sizeof(float));
+      if (o.scale != 1) isa().scale(o.scale, out, h);
+      if (o.position_table) {
+        int64_t position = o.positions.i32()[i] + o.position_offset;
+        isa().add(out, load(o.position_table, position * h, h, b.data()), out, h);
+      }
       store(o.out, i * h, out, h);
     }
   });
@@ -89,8 +94,8 @@ void embedding_backward(Exec& ex, const EmbeddingBackward& o) {
     expect(where, "dposition_table", o.dposition_table, DType::f32, {o.dposition_table.dim(0), h});
     check_ids("positions", o.positions, t, o.dposition_table.dim(0), o.position_offset, kPositionCure);
   }
-  scatter_add(ex, o.ids, 0, o.frozen_id, o.dout, o.dtable);
-  if (o.dposition_table) scatter_add(ex, o.positions, o.position_offset, -1, o.dout, o.dposition_table);
+  scatter_add(ex, o.ids, 0, o.frozen_id, o.scale, o.dout, o.dtable);
+  if (o.dposition_table) scatter_add(ex, o.positions, o.position_offset, -1, 1, o.dout, o.dposition_table);
 }
 
 void gather_rows(Exec& ex, const GatherRows& o) {

@@ -39,6 +39,8 @@ struct Isa {
   void (*mul)(const float* x, const float* y, float* out, int64_t n);
   // x[i] = exp(x[i] - shift), returns their sum. -inf gives 0. Within 2 ulp of exp.
   float (*exp_sum)(float* x, float shift, int64_t n);
+  // x[i] = cap tanh(x[i] / cap)
+  void (*softcap)(float cap, float* x, int64_t n);
   // out[i] = act(x[i]); out may be x. dact: dx[i] = dy[i] * act'(x[i]); dx may be dy.
   void (*act)(Act act, const float* x, float* out, int64_t n);
   void (*dact)(Act act, const float* x, const float* dy, float* dx, int64_t n);

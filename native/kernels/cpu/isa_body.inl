@@ -84,6 +84,13 @@ float exp_sum(float* x, float shift, int64_t n) {
   return sum_of(s);
 }
 
+void softcap(float cap, float* x, int64_t n) {
+  const V c = Vec::set(cap), inverse = Vec::set(1 / cap);
+  each(n, [=](int64_t i, auto lanes) IN_TARGET {
+    Vec::store(x + i, Vec::mul(c, tanh_of(Vec::mul(Vec::load(x + i, lanes), inverse))), lanes);
+  });
+}
+
 template <Act A>
 void act_row(const float* x, float* out, int64_t n) {
   each(n, [=](int64_t i, auto lanes) IN_TARGET { Vec::store(out + i, act_of<A>(Vec::load(x + i, lanes)), lanes); });
@@ -143,7 +150,7 @@ constexpr Isa table(const char* name) {
   return {.name = name, .dot_f32 = dot_block<float>, .dot_bf16 = dot_block<bf16>, .outer = outer_block,
           .widen_bf16 = widen_bf16, .narrow_bf16 = narrow_bf16, .sum = sum, .dot = dot,
           .sum_squared_diff = sum_squared_diff, .max = max, .axpy = axpy, .scale = scale, .add = add, .mul = mul,
-          .exp_sum = exp_sum, .act = act, .dact = dact, .normalize = normalize, .adamw = adamw};
+          .exp_sum = exp_sum, .softcap = softcap, .act = act, .dact = dact, .normalize = normalize, .adamw = adamw};
 }
 
 }  // namespace

@@ -21,6 +21,20 @@ inline V exp_of(V x) {
 
 inline V sigmoid_of(V x) { return Vec::div(Vec::set(1), Vec::add(Vec::set(1), exp_of(Vec::sub(Vec::zero(), x)))); }
 
+// tanh (Cephes tanhf): a polynomial near 0, where 1 - 2 / (exp(2x) + 1) would cancel. Within 2 ulp.
+inline V tanh_of(V x) {
+  V z = Vec::mul(x, x);
+  V near = Vec::fma(Vec::set(-5.70498872745e-3f), z, Vec::set(2.06390887954e-2f));
+  near = Vec::fma(near, z, Vec::set(-5.37397155531e-2f));
+  near = Vec::fma(near, z, Vec::set(1.33314422036e-1f));
+  near = Vec::fma(near, z, Vec::set(-3.33332819422e-1f));
+  near = Vec::fma(Vec::mul(near, z), x, x);
+  V t = Vec::min(Vec::set(20), Vec::abs(x));
+  V far = Vec::sub(Vec::set(1), Vec::div(Vec::set(2), Vec::add(exp_of(Vec::add(t, t)), Vec::set(1))));
+  far = Vec::less(x, Vec::zero(), Vec::sub(Vec::zero(), far), far);
+  return Vec::less(Vec::set(0.625f), Vec::abs(x), far, near);
+}
+
 // 1 + erf(x), without cancellation below 0 (the two polynomials of N. Juffa's erff, error about 1 ulp).
 inline V one_plus_erf(V x) {
   V t = Vec::min(Vec::set(12), Vec::abs(x)), s = Vec::mul(t, t);

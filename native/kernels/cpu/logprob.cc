@@ -16,11 +16,12 @@ namespace {
 constexpr int64_t kRowBlock = 512, kTile = kVocabularyTile;
 constexpr int64_t kGrain = 8192;  // logits one thread takes at least
 
-int64_t check(const char* where, const View& hidden, const View& weight, const View& rows, const View& targets,
-              const View& lse) {
+int64_t check(const char* where, const View& hidden, const View& weight, const View& bias, const View& rows,
+              const View& targets, const View& lse) {
   expect_rank(where, "hidden", hidden, 2);
   expect_rank(where, "weight", weight, 2);
   expect(where, "weight", weight, hidden.dtype, {weight.dim(0), hidden.dim(1)});
+  if (bias) expect(where, "bias", bias, hidden.dtype, {weight.dim(0)});
   int64_t r = expect_rows(where, rows, hidden.dim(0));
   expect_indices(where, "targets", targets, r, weight.dim(0), "the tokenizer this model was made with");
   expect(where, "lse", lse, DType::f32, {r});
@@ -34,18 +35,20 @@ View gather(Exec& ex, const View& hidden, const View& rows, int64_t r0, int64_t 
   return block;
 }
 
-// Calls body(v0, tile of weight [n, H]) for every tile of the vocabulary, in order.
+// Calls body(v0, tile of weight [n, H], tile of bias [n] or none) for every tile of the vocabulary, in order.
 template <typename F>
-void over_tiles(const View& weight, F body) {
-  for (int64_t v0 = 0; v0 < weight.dim(0); v0 += kTile)
-    body(v0, weight.rows(v0, std::min(weight.dim(0), v0 + kTile)));
+void over_tiles(const View& weight, const View& bias, F body) {
+  for (int64_t v0 = 0; v0 < weight.dim(0); v0 += kTile) {
+    int64_t end = std::min(weight.dim(0), v0 + kTile);
+    body(v0, weight.rows(v0, end), bias ? bias.rows(v0, end) : View{});
+  }
 }
 
 }  // namespace
 
 void logprob_forward(Exec& ex, const LogprobForward& o) {
   const char* where = "logprob_forward";
-  int64_t r = check(where, o.hidden, o.weight, o.rows, o.targets, o.lse), h = o.hidden.dim(1);
+  int64_t r = check(where, o.hidden, o.weight, o.bias, o.rows, o.targets, o.lse), h = o.hidden.dim(1);
   expect(where, "logprobs", o.logprobs, DType::f32, {r});
   if (o.entropy) expect(where, "entropy", o.entropy, DType::f32, {r});
   if (r == 0) return;
@@ -59,14 +62,15 @@ void logprob_forward(Exec& ex, const LogprobForward& o) {
     const int32_t* targets = o.targets.i32() + r0;
     std::vector<SoftmaxState> states(n);
     std::vector<float> target_logits(n);
-    over_tiles(o.weight, [&](int64_t v0, const View& weight) {
+    over_tiles(o.weight, o.bias, [&](int64_t v0, const View& weight, const View& bias) {
       int64_t width = weight.dim(0);
       View logits{memory.data(), DType::f32, {n, width}};
-      matmul(ex, {.a = hidden, .b = weight, .out = logits});
+      matmul(ex, {.a = hidden, .b = weight, .out = logits, .bias = bias});
       ex.pool.parallel_blocks(n, std::max<int64_t>(1, kGrain / width), [&](int64_t begin, int64_t end) {
         float shifted[kTile];
         for (int64_t i = begin; i < end; ++i) {
           float* row = logits.f32() + i * width;
+          if (o.softcap > 0) isa().softcap(o.softcap, row, width);
           if (targets[i] >= v0 && targets[i] < v0 + width) target_logits[i] = row[targets[i] - v0];
           states[i].fold(row, width, o.inv_temperature, o.entropy ? shifted : nullptr);
         }
@@ -82,11 +86,15 @@ void logprob_forward(Exec& ex, const LogprobForward& o) {
 
 namespace {
 
-// Turns raw logits into their gradient, in place. With z = logit * inv_temperature and p = exp(z - lse):
+// Turns logits, before their cap, into their gradient, in place. With z = logit * inv_temperature and p = exp(z - lse):
 //   d logprob / dz = onehot(target) - p,  d entropy / dz = -p (log p + entropy).
-void logit_gradient(float* row, int64_t n, int64_t target, float inv_temperature, float lse, float dlogprob,
-                    float dentropy, float entropy, float* log_p) {
+void logit_gradient(float* row, int64_t n, int64_t target, float softcap, float inv_temperature, float lse, float dlogprob,
+                    float dentropy, float entropy, float* log_p, float* slope) {
   const Isa& v = isa();
+  if (softcap > 0) {
+    v.softcap(softcap, row, n);
+    for (int64_t i = 0; i < n; ++i) slope[i] = 1 - (row[i] / softcap) * (row[i] / softcap);
+  }
   v.scale(inv_temperature, row, n);
   if (dentropy != 0)  // where p is 0 the product must be 0 too, not 0 * -inf
     for (int64_t i = 0; i < n; ++i) log_p[i] = std::max(row[i] - lse, -1000.0f);
@@ -96,13 +104,14 @@ void logit_gradient(float* row, int64_t n, int64_t target, float inv_temperature
   else
     v.scale(-inv_temperature * dlogprob, row, n);
   if (target >= 0 && target < n) row[target] += inv_temperature * dlogprob;
+  if (softcap > 0) v.mul(row, slope, row, n);
 }
 
 }  // namespace
 
 void logprob_backward(Exec& ex, const LogprobBackward& o) {
   const char* where = "logprob_backward";
-  int64_t r = check(where, o.hidden, o.weight, o.rows, o.targets, o.lse), h = o.hidden.dim(1), t = o.hidden.dim(0);
+  int64_t r = check(where, o.hidden, o.weight, o.bias, o.rows, o.targets, o.lse), h = o.hidden.dim(1), t = o.hidden.dim(0);
   expect(where, "dlogprobs", o.dlogprobs, DType::f32, {r});
   if (o.dentropy) {
     expect(where, "dentropy", o.dentropy, DType::f32, {r});
@@ -113,6 +122,7 @@ void logprob_backward(Exec& ex, const LogprobBackward& o) {
     std::memset(o.dhidden.data, 0, t * h * size_of(o.dhidden.dtype));
   }
   if (o.dweight) expect(where, "dweight", o.dweight, DType::f32, o.weight.shape);
+  if (o.dbias) expect(where, "dbias", o.dbias, DType::f32, {o.weight.dim(0)});
   if (r == 0) return;
 
   int64_t most = std::min(r, kRowBlock);
@@ -123,23 +133,24 @@ void logprob_backward(Exec& ex, const LogprobBackward& o) {
     View hidden = gather(ex, o.hidden, o.rows, r0, n, gathered.data());
     View dhidden{sums.data(), DType::f32, {n, h}};
     if (o.dhidden) std::fill_n(sums.data(), n * h, 0.0f);
-    over_tiles(o.weight, [&](int64_t v0, const View& weight) {
+    over_tiles(o.weight, o.bias, [&](int64_t v0, const View& weight, const View& bias) {
       int64_t width = weight.dim(0);
       View logits{memory.data(), DType::f32, {n, width}};
-      matmul(ex, {.a = hidden, .b = weight, .out = logits});
+      matmul(ex, {.a = hidden, .b = weight, .out = logits, .bias = bias});
       ex.pool.parallel_blocks(n, std::max<int64_t>(1, kGrain / width), [&](int64_t begin, int64_t end) {
-        float log_p[kTile];
+        float log_p[kTile], slope[kTile];
         for (int64_t i = begin; i < end; ++i) {
           int64_t at = r0 + i;
-          logit_gradient(logits.f32() + i * width, width, o.targets.i32()[at] - v0, o.inv_temperature, o.lse.f32()[at],
-                         o.dlogprobs.f32()[at], o.dentropy ? o.dentropy.f32()[at] : 0,
-                         o.dentropy ? o.entropy.f32()[at] : 0, log_p);
+          logit_gradient(logits.f32() + i * width, width, o.targets.i32()[at] - v0, o.softcap, o.inv_temperature,
+                         o.lse.f32()[at], o.dlogprobs.f32()[at], o.dentropy ? o.dentropy.f32()[at] : 0,
+                         o.dentropy ? o.entropy.f32()[at] : 0, log_p, slope);
         }
       });
       if (o.dhidden) matmul(ex, {.a = logits, .b = weight, .out = dhidden, .trans_b = false, .accumulate = true});
       if (o.dweight)
         matmul(ex, {.a = logits, .b = hidden, .out = o.dweight.rows(v0, v0 + width), .trans_a = true, .trans_b = false,
                     .accumulate = true});
+      if (o.dbias) column_sum(ex, {.x = logits, .out = o.dbias.rows(v0, v0 + width)});
     });
     if (o.dhidden)
       for (int64_t i = 0; i < n; ++i) store(o.dhidden, o.rows.i32()[r0 + i] * h, sums.data() + i * h, h);

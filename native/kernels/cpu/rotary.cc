@@ -20,6 +20,7 @@ void rotary(Exec& ex, const Rotary& a) {
       fail(where, "positions of 0 to " + std::to_string(positions - 1), std::to_string(p),
            "a shorter sequence, or a model with a longer context");
 
+  int64_t step = a.interleaved ? 2 : 1, gap = a.interleaved ? 1 : half;  // pair i is (i * step, i * step + gap)
   ex.pool.parallel_blocks(tokens, 16, [&](int64_t begin, int64_t end) {
     Scratch<float> memory(ex, 2 * half + heads * d);
     float *cosine = memory.data(), *sine = cosine + half, *wide = sine + half;
@@ -32,11 +33,11 @@ void rotary(Exec& ex, const Rotary& a) {
       float* x = target(a.qkv, t * s.row(), wide);  // [N + G, D]
       load(a.qkv, t * s.row(), heads * d, wide);
       for (int64_t h = 0; h < heads; ++h) {
-        float *lo = x + h * d, *hi = lo + half;
+        float *lo = x + h * d, *hi = lo + gap;
         for (int64_t i = 0; i < half; ++i) {
-          float u = lo[i], v = hi[i];
-          lo[i] = u * cosine[i] - v * sine[i];
-          hi[i] = v * cosine[i] + u * sine[i];
+          float u = lo[i * step], v = hi[i * step];
+          lo[i * step] = u * cosine[i] - v * sine[i];
+          hi[i * step] = v * cosine[i] + u * sine[i];
         }
       }
       store(a.qkv, t * s.row(), x, heads * d);

@@ -101,15 +101,22 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
     /./,
     /config\.json/,
   ],
-  ['an unknown model_type', async () => trainOn(await opt({ model_type: 'mamba' })), 'config', /"opt".*"llama".*"mamba"/],
-  ['an unsupported config value', async () => trainOn(await opt({ do_layer_norm_before: false })), 'config', /do_layer_norm_before.*false/],
+  ['an unknown model_type', async () => trainOn(await opt({ model_type: 'mamba' })), 'config', /opt, gpt2.*llama.*"mamba"/],
+  ['an unsupported config value', async () => trainOn(await opt({ layer_norm_elementwise_affine: false })), 'config', /layer_norm_elementwise_affine.*false/],
+  ['a config field nobody knows', async () => trainOn(await opt({ attention_multiplier: 0.5 })), 'config', /fields.*whose meaning is known.*"attention_multiplier": 0\.5/],
   ['an unknown activation', async () => trainOn(await opt({ activation_function: 'sine' })), 'config', /activation_function.*"sine"/],
   ['heads that do not divide', async () => trainOn(await opt({ num_attention_heads: 5 })), 'config', /num_attention_heads.*5/],
   [
-    'rotary scaling, not there yet',
-    async () => trainOn(await opt({ rope_parameters: { rope_type: 'yarn', rope_theta: 1e4 } }, undefined, 'llama-tiny')),
+    'an unknown rotary scaling',
+    async () => trainOn(await opt({ rope_parameters: { rope_type: 'spiral', rope_theta: 1e4 } }, undefined, 'llama-tiny')),
     'config',
-    /rope_parameters.*yarn/,
+    /rope_type of default, linear.*rope_parameters.*spiral/,
+  ],
+  [
+    'a rotary scaling without its numbers',
+    async () => trainOn(await opt({ rope_parameters: { rope_type: 'llama3', rope_theta: 1e4, factor: 8 } }, undefined, 'llama-tiny')),
+    'config',
+    /a number above 0 as "low_freq_factor".*rope_parameters/,
   ],
   [
     'a folder without weights',
@@ -145,7 +152,7 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
   ['a surplus weight', async () => trainOn(await opt({}, (all) => [...all, tensorOf('extra.weight', 'F32', [2], floats(2, 0))])), 'weights', /surplus extra\.weight/],
   ['a misshapen weight', async () => trainOn(await opt({}, replaced(BIAS, tensorOf(BIAS, 'F32', [3], floats(3, 0))))), 'weights', /misshapen .*fc2\.bias \[3\] instead of \[32\]/],
   ['a weight of the wrong type', async () => trainOn(await opt({}, replaced(BIAS, tensorOf(BIAS, 'I32', [32], new Int32Array(32))))), 'weights', /I32 for model\.decoder\.layers\.0\.fc2\.bias/],
-  ['a weight that is not a number', async () => trainOn(await opt({}, replaced(BIAS, tensorOf(BIAS, 'F32', [32], floats(32, Number.NaN))))), 'weights', /finite.*NaN at element 0 of .*fc2\.bias/],
+  ['a weight that is not a number', async () => trainOn(await opt({}, replaced(BIAS, tensorOf(BIAS, 'F32', [32], floats(32, Number.NaN))))), 'weights', /finite.*a number that is not, in model\.decoder\.layers\.0\.fc2\.bias \(element 0 of layers\.0\.mlp\.down\.bias\)/],
   [
     'a tokenizer larger than the vocabulary',
     async () => {

@@ -24,10 +24,10 @@ const callsOf = (source: string, name: string): string[] => blocksOf(source, nam
 
 const keysOf = (text: string): string[] => [...text.matchAll(/(?:^|[{,])\s*(?:'([^']+)'|([a-z_]\w*)):/gm)].map((m) => m[1] ?? m[2]!)
 
-/** Metric names of one source: the keys of what it logs, of what it returns to be logged, and every key with a slash. */
+/** Metric names of one source: the keys of what it logs, of what it gives to be logged, and every key with a slash. */
 function metricNames(source: string): string[] {
   const slashed = /'(\w+(?:\/\w+)+)':/g
-  const logged = [...callsOf(source, 'run.log'), ...blocksOf(source, 'return {').filter((text) => text.search(slashed) >= 0)].flatMap(keysOf)
+  const logged = [...callsOf(source, 'run.log'), ...blocksOf(source, 'metrics: {'), ...blocksOf(source, 'return {').filter((text) => text.search(slashed) >= 0)].flatMap(keysOf)
   return [...new Set([...logged, ...[...source.matchAll(slashed)].map((m) => m[1]!)])].sort()
 }
 
@@ -66,8 +66,8 @@ test('names are found in a source', (t) => {
   const source = `const about = { 'objective/kl': kl(x) }
     run.log(step, { loss: a ? b : c, 'eval/loss': f({ x: [1] }), ...about })
     return { 'val/ratio': 1, plain: 2 }
-    return { other: 3 }
+    return { other: 3, metrics: { tokens: 4 } }
     run.sample(step, { answer: text(e), finish: e.finish === 'length' ? 1 : 0 })`
-  t.deepEqual(metricNames(source), ['eval/loss', 'loss', 'objective/kl', 'plain', 'val/ratio', 'x'])
+  t.deepEqual(metricNames(source), ['eval/loss', 'loss', 'objective/kl', 'plain', 'tokens', 'val/ratio', 'x'])
   t.deepEqual(sampleNames(source), ['answer', 'finish'])
 })

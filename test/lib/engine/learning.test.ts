@@ -72,7 +72,7 @@ async function countOneToken(sign: 1 | -1): Promise<{ first: number; last: numbe
   const options = { ...trainerOptions, learningRate: 3e-3 }
   const [actorTrainer, criticTrainer] = [new Trainer(actor.decoder, options, 200), new Trainer(critic.decoder, options, 200)]
   const shaping = { klCoef: 0.02, klEstimator: 'k1', rewardClip: 0, gamma: 1, gaeLambda: 0.95, whitenAdvantages: true } as const
-  const ppo = { clipRange: 0.2, valueClipRange: 10, temperature: 1 }
+  const ppo = { clipRange: 0.2, valueClipRange: 10, temperature: 1, entropyCoef: 0 }
   const wanted = 7
   const countOf = (answer: Int32Array): number => answer.reduce((n, id) => n + (id === wanted ? 1 : 0), 0)
   const scored = (e: Experience): Experience => {

@@ -11,7 +11,7 @@ import type { NativeDevice } from '../../../lib/tensor/device.js'
 import { freshModel, generation, nudge, randomPrompts, trainerOptions } from '../contracts/support.js'
 
 const shaping = { klCoef: 0.1, klEstimator: 'k1', rewardClip: 5, gamma: 1, gaeLambda: 0.95, whitenAdvantages: false } as const
-const ppo = { clipRange: 0.2, valueClipRange: 0.2, temperature: 0.9 }
+const ppo = { clipRange: 0.2, valueClipRange: 0.2, temperature: 0.9, entropyCoef: 0 }
 
 async function setting(device: NativeDevice) {
   const actor = await freshModel(device, 'tiny')
@@ -84,5 +84,21 @@ test('the critic step: loss is half the mean squared error, and it falls', async
   t.true(last.loss < first.loss / 2, `${first.loss} to ${last.loss}`)
   const tight = await criticStep(critic.decoder, trainer, [experience], { ...ppo, valueClipRange: 1e-4 })
   t.true(tight.clipFraction > 0, 'values that moved beyond the range are clipped')
+  trainer.dispose()
+})
+
+test('the entropy bonus is part of the loss and raises the entropy', async (t) => {
+  using device = createDevice({ threads: 2 })
+  const { actor, experience } = await setting(device)
+  const nothingToLearn = experience.map((e) => ({ ...e, advantages: new Float64Array(e.answer.length) }))
+  const trainer = new Trainer(actor.decoder, trainerOptions, 4)
+  const step = () => actorStep(actor.decoder, trainer, [nothingToLearn.slice(0, 5), nothingToLearn.slice(5)], { ...ppo, entropyCoef: 0.5 })
+  const first = await step()
+  t.true(Math.abs(first.loss + 0.5 * first.entropy) < 1e-9, 'advantages of 0 leave the bonus alone')
+  t.true(first.gradNorm > 0)
+  const second = await step()
+  t.true(second.entropy > first.entropy, `${first.entropy} -> ${second.entropy}`)
+  const still = await actorStep(actor.decoder, trainer, [nothingToLearn], ppo)
+  t.is(still.gradNorm, 0, 'without it there is no gradient')
   trainer.dispose()
 })

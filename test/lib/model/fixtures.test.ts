@@ -4,28 +4,16 @@ import test from 'ava'
 import { packRows } from '../../../lib/data/packing.js'
 import { lastTokens, scoreLogprobs, scoreValues, trainLogprobsLinear, trainValues } from '../../../lib/engine/logprobs.js'
 import { Trainer } from '../../../lib/engine/trainer.js'
-import type { Decoder } from '../../../lib/model/decoder.js'
-import type { Family } from '../../../lib/model/families/family.js'
-import { weightName } from '../../../lib/model/families/registry.js'
 import { writeFloats } from '../../../lib/checkpoint/weights.js'
 import { pairwiseLoss } from '../../../lib/rlhf/pairwiseLoss.js'
 import { tokenLoss, tokenLossGrad } from '../../../lib/rlhf/tokenLoss.js'
 import { generateAll } from '../../../lib/rollout/generate.js'
-import { createDevice, readFloats } from '../../../lib/tensor/device.js'
-import { Oracle, loadFixture, models, worst } from './oracle.js'
+import { createDevice } from '../../../lib/tensor/device.js'
+import { Oracle, loadFixture, models, stockGradients, worst } from './oracle.js'
 
 const LOGPROB_BOUND = 2e-5
-const BF16_BOUND = 0.15 // log-probs of these tiny models lie between 0 and -15; bf16 keeps 8 bits
-
-async function gradients(decoder: Decoder, family: Family): Promise<Map<string, Float32Array>> {
-  const out = new Map<string, Float32Array>()
-  for (const { name, unit, slot } of decoder.parameterNames()) {
-    const view = unit.gradView(slot)!
-    out.set(weightName(family, name), await readFloats(view))
-    view.dispose()
-  }
-  return out
-}
+// What bf16 costs transformers on the same weights, with some room: the errors are random, and ours fall elsewhere.
+const bf16Bound = ({ worst, mean }: { worst: number; mean: number }) => ({ worst: 3 * worst + 0.02, mean: 1.3 * mean + 0.003 })
 
 const norm = (x: ArrayLike<number>): number => Math.sqrt(Array.from(x).reduce((s, v) => s + v * v, 0))
 const distance = (a: ArrayLike<number>, b: ArrayLike<number>): number => norm(Array.from(a, (x, i) => x - b[i]!))
@@ -40,7 +28,7 @@ for (const name of models) {
     const all = await oracle.doubles('logprobs')
     const want = Array.from(batch.countedPositions, (p) => all[p + 1]!)
     t.true(worst(got, want) <= LOGPROB_BOUND, `worst ${worst(got, want)}`)
-    t.true(worst(got, want.map((x) => x + 1e-4)) > LOGPROB_BOUND, 'a shift of 1e-4 is seen')
+    t.true(worst(got, want.map((x) => x + 5e-5 * Math.max(1, Math.abs(x)))) > LOGPROB_BOUND, 'a shift is seen')
   })
 
   test(`${name}: bf16 log-probs within the stated bound of float64`, async (t) => {
@@ -51,8 +39,11 @@ for (const name of models) {
     const got = await scoreLogprobs(model.decoder, batch)
     const all = await oracle.doubles('logprobs')
     const gaps = Array.from(batch.countedPositions, (p, i) => Math.abs(got[i]! - all[p + 1]!))
-    t.true(Math.max(...gaps) <= BF16_BOUND, `worst ${Math.max(...gaps)}`)
-    t.true(gaps.reduce((s, x) => s + x, 0) / gaps.length <= BF16_BOUND / 4)
+    const [worstGap, meanGap] = await oracle.doubles('bf16_gap')
+    const bound = bf16Bound({ worst: worstGap!, mean: meanGap! })
+    const mean = gaps.reduce((s, x) => s + x, 0) / gaps.length
+    t.true(Math.max(...gaps) <= bound.worst, `worst ${Math.max(...gaps)} over ${bound.worst}`)
+    t.true(mean <= bound.mean, `mean ${mean} over ${bound.mean}`)
   })
 
   test(`${name}: each gradient within 1e-4 of its norm`, async (t) => {
@@ -62,7 +53,7 @@ for (const name of models) {
     model.decoder.trainable()
     const batch = oracle.batch()
     await trainLogprobsLinear(model.decoder, batch, tokenLossGrad(batch.countedTotal, batch.countedTotal))
-    const got = await gradients(model.decoder, model.family)
+    const got = await stockGradients(model)
     t.true(got.size >= 10)
     for (const [weight, g] of got) {
       const want = await oracle.floats(`grad.${weight}`)
@@ -115,7 +106,7 @@ for (const name of models) {
     })
     const [wantLoss] = await oracle.doubles('pair_loss')
     t.true(Math.abs(result.loss - wantLoss!) <= 1e-4 * Math.max(1, wantLoss!))
-    for (const [weight, g] of await gradients(model.decoder, model.family)) {
+    for (const [weight, g] of await stockGradients(model)) {
       const want = await oracle.floats(weight === 'score.weight' ? 'pair_grad.value_weight' : `pair_grad.${weight}`)
       t.true(distance(g, want) <= 1e-4 * norm(want) + 1e-5, weight)
     }

@@ -1,4 +1,5 @@
 // Fixtures made by test/oracle/models.py: a checkpoint saved by transformers and float64 answers for it.
+import { readdirSync } from 'node:fs'
 import { join } from 'node:path'
 
 import { LoadedModel } from '../../../lib/checkpoint/model.js'
@@ -6,10 +7,14 @@ import { SafetensorsFile } from '../../../lib/checkpoint/safetensors.js'
 import type { PackedBatch } from '../../../lib/data/packing.js'
 import { packRows } from '../../../lib/data/packing.js'
 import type { HeadKind } from '../../../lib/model/spec.js'
+import { placeOf } from '../../../lib/model/families/registry.js'
+import { numel, readFloats } from '../../../lib/tensor/device.js'
 import type { DType, NativeDevice } from '../../../lib/tensor/device.js'
 
-export const models = ['opt-tiny', 'opt-odd', 'llama-tiny', 'llama-odd']
-export const modelFolder = (name: string): string => join(import.meta.dirname, '../../fixtures/models', name)
+/** Another folder of such checkpoints (models.py --random) may be checked in place of the committed one. */
+const fixtures = process.env['THREEFOLD_FIXTURES'] ?? join(import.meta.dirname, '../../fixtures/models')
+export const models = readdirSync(fixtures).sort()
+export const modelFolder = (name: string): string => join(fixtures, name)
 
 export class Oracle {
   private constructor(
@@ -57,6 +62,26 @@ export class Oracle {
 
 export function loadFixture(device: NativeDevice, name: string, dtype: DType = 'fp32', head: HeadKind = 'logprob'): Promise<LoadedModel> {
   return LoadedModel.load(device, modelFolder(name), { dtype, head })
+}
+
+/** Gradients under their stock names and in their stock shapes. */
+export async function stockGradients({ decoder, family }: LoadedModel): Promise<Map<string, Float32Array>> {
+  const out = new Map<string, Float32Array>()
+  for (const { name, unit, slot } of decoder.parameterNames()) {
+    const { shape } = unit.slot(slot)
+    const { name: stock, shape: whole, lies } = placeOf(family, decoder.spec, name, shape)
+    const view = unit.gradView(slot)!
+    const values = await readFloats(view)
+    view.dispose()
+    const into = out.get(stock) ?? new Float32Array(numel(whole)).fill(Number.NaN)
+    out.set(stock, into)
+    const columns = shape[1] ?? 1
+    for (const [i, value] of values.entries()) {
+      const [r, c] = [Math.floor(i / columns), i % columns]
+      into[lies.offset + Math.floor(r / lies.block) * lies.blockStride + (r % lies.block) * lies.rowStride + c * lies.columnStride] = value
+    }
+  }
+  return out
 }
 
 /** Largest |a - b| / max(1, |b|). */

@@ -19,7 +19,7 @@ async function nextLogits(decoder: Decoder, ids: readonly number[]): Promise<Flo
   const rows = packRows([{ ids: Int32Array.from(ids), counted: new Uint8Array(ids.length) }])
   const hidden = scope.own(decoder.forward(rows, null))
   const last = scope.own(native().gatherRows(decoder.device, { x: hidden, rows: Int32Array.of(ids.length - 1) }))
-  return readFloats(scope.own(native().matmul(decoder.device, { a: last, b: scope.own(projection(decoder)), dtype: 'fp32' })))
+  return readFloats(scope.own(native().matmul(decoder.device, { a: last, b: projection(decoder, scope).weight, dtype: 'fp32' })))
 }
 
 const argmax = (x: Float32Array): number => x.indexOf(Math.max(...x))

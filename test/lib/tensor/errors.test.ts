@@ -208,6 +208,6 @@ test('a tensor or a batch of another device is refused', async (t) => {
   const { decoder } = model
   const batch = new (native().Batch)(there, { starts: Int32Array.of(0, 2), positions: Int32Array.of(0, 1) })
   const x = zeros(here, [2, decoder.spec.hidden])
-  refuses(t, 'batch', { where: 'layer.forward', expected: /a batch of the device/, received: /another device/ }, () => decoder.plan.forward(here, { params: decoder.layers[0]!.params, x, batch, save: false }))
+  refuses(t, 'batch', { where: 'layer.forward', expected: /a batch of the device/, received: /another device/ }, () => decoder.plans[0]!.forward(here, { params: decoder.layers[0]!.params, x, batch, save: false }))
   for (const thing of [a, b, x, batch]) thing.dispose()
 })

@@ -125,6 +125,13 @@ struct Reference {
   Values out, lse, dqkv;  // [T, N D], [T, N], [T, (N + 2G) D]
 };
 
+// The slopes of ALiBi as its paper gives them for a power of two, and for 6 heads as its authors' code does.
+inline double reference_slope(int64_t head, int64_t heads) {
+  if (heads == 6) return std::vector<double>{1.0 / 4, 1.0 / 16, 1.0 / 64, 1.0 / 256, 1.0 / 2, 1.0 / 8}[head];
+  if (heads == 3) return std::vector<double>{1.0 / 16, 1.0 / 256, 1.0 / 4}[head];
+  return std::pow(2.0, -8.0 * double(head + 1) / double(heads));
+}
+
 // Plain softmax attention with its gradient for `dout` [T, N D] (empty: none). `given` is the output the backward is
 // told, which storage may have rounded.
 inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& lengths, const Values& qkv,
@@ -140,10 +147,18 @@ inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& 
         const double* q = &qkv[(start + i) * ld + h * d];
         double max = -INFINITY, sum = 0;
         p.assign(i + 1, 0);
+        Values slope(i + 1, 1);  // of the softcap
         for (int64_t j = 0; j <= i; ++j) {
           const double* k = &qkv[(start + j) * ld + kc];
           for (int64_t c = 0; c < d; ++c) p[j] += q[c] * k[c];
           p[j] *= s.scale;
+          if (s.softcap > 0) {
+            double t = std::tanh(p[j] / s.softcap);
+            p[j] = s.softcap * t;
+            slope[j] = 1 - t * t;
+          }
+          if (s.alibi) p[j] += reference_slope(h, s.heads) * double(j - i);
+          if (s.window > 0 && i - j >= s.window) p[j] = -INFINITY;
           max = std::max(max, p[j]);
         }
         for (double& x : p) sum += x = std::exp(x - max);
@@ -162,7 +177,7 @@ inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& 
           double *dq = &r.dqkv[(start + i) * ld + h * d], *dk = &r.dqkv[(start + j) * ld + kc], dp = 0;
           double* dv = &r.dqkv[(start + j) * ld + vc];
           for (int64_t c = 0; c < d; ++c) dp += go[c] * v[c];
-          double ds = p[j] * (dp - delta) * s.scale;
+          double ds = p[j] * (dp - delta) * slope[j] * s.scale;
           for (int64_t c = 0; c < d; ++c) {
             dq[c] += ds * k[c];
             dk[c] += ds * q[c];

@@ -78,7 +78,15 @@ TEST(decode_is_bit_equal_to_forward) {
   const std::vector<int64_t> lengths = {200, 1, 65, 130};
   Machine machines[] = {Machine(1), Machine(2), Machine(3)};
   int turn = 0;
-  for (AttentionShape s : {shape_of(4, 2, 64), shape_of(3, 1, 5), shape_of(4, 4, 14), shape_of(2, 2, 1), shape_of(2, 1, 256)})
+  std::vector<AttentionShape> shapes = {shape_of(4, 2, 64), shape_of(3, 1, 5), shape_of(4, 4, 14), shape_of(2, 2, 1), shape_of(2, 1, 256)};
+  for (int64_t window : {1, 5, 64, 66}) {  // also with a cap, and ALiBi at a head count that is no power of two
+    shapes.push_back(shape_of(4, 2, 16));
+    shapes.back().window = window;
+    shapes.back().softcap = window == 5 ? 3 : 0;
+  }
+  shapes.push_back(shape_of(3, 3, 8));
+  shapes.back().alibi = true;
+  for (const AttentionShape& s : shapes)
     for (DType t : {DType::f32, DType::bf16}) {
       Buffer qkv = inputs(t, s, lengths);
       for_each_isa([&] {

@@ -7,10 +7,23 @@ const std::vector<int64_t> kLengths = {1, 2, 63, 0, 64, 65, 130, 200};
 
 struct Heads {
   int64_t heads, kv_heads, d;
+  int64_t window = 0;
+  float softcap = 0;
+  bool alibi = false;
 };
 // Every head size, and every way of sharing heads at an even and an odd size.
 const std::vector<Heads> kHeads = {{4, 4, 1}, {4, 4, 5},  {4, 2, 5},  {3, 1, 5},   {4, 2, 14},  {4, 4, 64},
                                    {4, 2, 64}, {3, 1, 64}, {3, 1, 80}, {4, 2, 128}, {3, 1, 255}, {2, 2, 256}};
+// Windows shorter and longer than a block of keys and one that ends on its border; caps; ALiBi at head counts that are a
+// power of two and that are not.
+const std::vector<Heads> kVariants = {{4, 2, 16, 1},      {3, 1, 5, 7},          {4, 2, 14, 64},         {2, 2, 64, 65},
+                                      {3, 1, 32, 129},    {4, 2, 16, 0, 1.5f},   {4, 2, 14, 33, 20},     {4, 4, 16, 0, 0, true},
+                                      {6, 6, 8, 0, 0, true}, {3, 3, 5, 70, 0, true}};
+std::vector<Heads> all_heads() {
+  std::vector<Heads> all = kHeads;
+  all.insert(all.end(), kVariants.begin(), kVariants.end());
+  return all;
+}
 
 struct Outputs {
   Buffer out, lse;
@@ -33,11 +46,15 @@ struct Inputs {
   AttentionShape s;
   Values qkv, dout;
   Inputs(const Heads& h, const std::vector<int64_t>& lengths, uint64_t seed)
-      : s(shape_of(h.heads, h.kv_heads, h.d)),
+      : s(with(shape_of(h.heads, h.kv_heads, h.d), h)),
         qkv(random_values(seed, total(lengths) * s.row())),
         dout(random_values(seed + 1, total(lengths) * h.heads * h.d)) {
     // Sharper than what layers of a fresh model see: scores of a few units, so that maxima move from block to block.
     for (double& x : qkv) x *= 2;
+  }
+  static AttentionShape with(AttentionShape s, const Heads& h) {
+    s.window = h.window, s.softcap = h.softcap, s.alibi = h.alibi;
+    return s;
   }
 };
 
@@ -48,7 +65,7 @@ double relative_of(DType t) { return t == DType::f32 ? 0 : 0x1p-8; }
 
 TEST(attention_matches_float64) {
   Machine m(2);
-  for (const Heads& h : kHeads) {
+  for (const Heads& h : all_heads()) {
     Inputs in(h, kLengths, 10 * uint64_t(h.d));
     int64_t tokens = total(kLengths), width = h.heads * h.d;
     for (DType t : {DType::f32, DType::bf16}) {
@@ -71,18 +88,20 @@ TEST(attention_matches_float64) {
 
 TEST(attention_reference_gradient_is_the_slope_of_its_output) {
   std::vector<int64_t> lengths = {1, 4};
-  Inputs in({4, 2, 3}, lengths, 3);
-  Reference r = reference(in.s, lengths, in.qkv, in.dout);
-  auto loss = [&](int64_t i, double by) {
-    Values x = in.qkv;
-    x[i] += by;
-    Values out = reference(in.s, lengths, x).out;
-    double sum = 0;
-    for (size_t j = 0; j < out.size(); ++j) sum += out[j] * in.dout[j];
-    return sum;
-  };
-  for (size_t i = 0; i < in.qkv.size(); ++i)
-    CHECK_NEAR(r.dqkv[i], (loss(int64_t(i), 1e-5) - loss(int64_t(i), -1e-5)) / 2e-5, 1e-8);
+  for (const Heads& h : {Heads{4, 2, 3}, Heads{4, 2, 3, 2, 1.5f}, Heads{3, 3, 2, 0, 0, true}}) {
+    Inputs in(h, lengths, 3);
+    Reference r = reference(in.s, lengths, in.qkv, in.dout);
+    auto loss = [&](int64_t i, double by) {
+      Values x = in.qkv;
+      x[i] += by;
+      Values out = reference(in.s, lengths, x).out;
+      double sum = 0;
+      for (size_t j = 0; j < out.size(); ++j) sum += out[j] * in.dout[j];
+      return sum;
+    };
+    for (size_t i = 0; i < in.qkv.size(); ++i)
+      CHECK_NEAR(r.dqkv[i], (loss(int64_t(i), 1e-5) - loss(int64_t(i), -1e-5)) / 2e-5, 1e-8);
+  }
 }
 
 TEST(attention_check_sees_wrong_values) {
@@ -95,6 +114,10 @@ TEST(attention_check_sees_wrong_values) {
   AttentionShape other = in.s;
   other.scale *= 1.001f;
   CHECK(failures_of([&] { check_close("out", forward(m.ex, other, {70}, qkv).out, want.out, 0, 2e-6); }).count > 0);
+  for (Heads h : {Heads{4, 2, 14, 69}, Heads{4, 2, 14, 0, 1000}, Heads{4, 2, 14, 0, 0, true}})
+    CHECK(failures_of([&] {
+            check_close("out", forward(m.ex, Inputs::with(in.s, h), {70}, qkv).out, want.out, 0, 2e-6);
+          }).count > 0);
   CHECK(failures_of([&] { check_close("out", forward(m.ex, in.s, {35, 35}, qkv).out, want.out, 0, 2e-6); }).count > 0);
   auto dqkv = [&](const Outputs& o) { check_close("dqkv", backward(m.ex, in.s, {70}, qkv, o, dout), want.dqkv, 0, 1e-5); };
   CHECK_EQ(failures_of([&] { dqkv(good); }).count, 0);
@@ -156,6 +179,24 @@ TEST(attention_rows_never_touch_later_keys) {
     }
 }
 
+TEST(attention_rows_never_touch_keys_before_their_window) {
+  Machine m(1);
+  for (int64_t window : {1, 20, 64, 100}) {
+    Inputs in({4, 2, 14, window}, {330}, 33);
+    int64_t ld = in.s.row(), keys = 4 * 14;
+    Buffer qkv(DType::f32, {330, ld}, in.qkv);
+    Outputs want = forward(m.ex, in.s, {330}, qkv);
+    for (int64_t at : {0, 63, 64, 200}) {
+      Buffer other(qkv);
+      for (int64_t c = keys; c < ld; ++c) other.set(at * ld + c, 1e4);
+      Outputs got = forward(m.ex, in.s, {330}, other);
+      int64_t first = at + window;  // the first query that no longer sees it
+      CHECK(got.out.same(first * 56, want.out, first * 56, (330 - first) * 56));
+      CHECK(!got.out.same((first - 1) * 56, want.out, (first - 1) * 56, 56));
+    }
+  }
+}
+
 TEST(attention_of_thousands_of_keys) {
   Machine m(2);
   std::vector<int64_t> lengths = {2500};
@@ -182,6 +223,9 @@ TEST(attention_names_the_wrong_operand) {
   CHECK(names(forward_error({in.s, qkv.view, starts_of({5}).view, out.view, lse.view}), "starts"));
   CHECK(names(forward_error({in.s, qkv.view, starts_of({8, -2}).view, out.view, lse.view}), "starts"));
   CHECK(names(forward_error({shape_of(4, 3, 8), qkv.view, starts.view, out.view, lse.view}), "heads"));
+  AttentionShape odd = in.s;
+  odd.alibi = true, odd.softcap = 5;
+  CHECK(names(forward_error({odd, qkv.view, starts.view, out.view, lse.view}), "ALiBi or a softcap"));
   CHECK(names(forward_error({shape_of(4, 2, 257), qkv.view, starts.view, out.view, lse.view}), "head size"));
   AttentionBackward good{in.s, qkv.view, starts.view, out.view, lse.view, out.view, dqkv.view};
   CHECK_EQ(backward_error(good), "");

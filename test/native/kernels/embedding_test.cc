@@ -35,6 +35,29 @@ TEST(embedding_forward_looks_rows_up) {
   });
 }
 
+TEST(embedding_scales_its_rows) {
+  for_each_isa([](DType d) {
+    int64_t t = 9, v = 5, h = 33, p = 12;
+    Values table = random_values(1, v * h), places = random_values(2, p * h), out(t * h), dtable(v * h), dout = random_values(3, t * h);
+    Values id = random_ids(4, t, v), at = random_ids(5, t, p);
+    for (int64_t i = 0; i < t * h; ++i) {
+      out[i] = 5.5 * table[int64_t(id[i / h]) * h + i % h] + places[int64_t(at[i / h]) * h + i % h];
+      dtable[int64_t(id[i / h]) * h + i % h] += 5.5 * dout[i];
+    }
+    Buffer ids(DType::i32, {t}, id), positions(DType::i32, {t}, at), rows(d, {v, h}, table), position_rows(d, {p, h}, places),
+        dy(d, {t, h}, dout);
+    auto got = run([&](Exec& ex) {
+      Buffer y(d, {t, h}), drows(DType::f32, {v, h}, Values(v * h, 0));
+      cpu::embedding_forward(ex, {.scale = 5.5f, .ids = ids.view, .table = rows.view, .positions = positions.view,
+                                  .position_table = position_rows.view, .out = y.view});
+      cpu::embedding_backward(ex, {.scale = 5.5f, .ids = ids.view, .dout = dy.view, .dtable = drows.view});
+      return std::vector<Buffer>{y, drows};
+    });
+    check_close("scaled rows", got[0], out, relative_of(d), 1e-6);
+    check_close("dtable", got[1], dtable, 1e-6, 1e-6);
+  });
+}
+
 // The rows of one id are added in token order, onto what is there: bit-equal to a plain fp32 loop.
 TEST(embedding_backward_adds_rows_in_token_order) {
   for_each_isa([](DType d) {

@@ -208,6 +208,27 @@ TEST(isa_activations_match_float64) {
   });
 }
 
+TEST(isa_softcap_matches_float64) {
+  each_isa([&] {
+    for (float cap : {1.0f, 30.0f, 50.0f}) {
+      std::vector<float> x;
+      for (float v = -20 * cap; v < 20 * cap; v += 0.0123f * cap) x.push_back(v);
+      for (float v : {0.0f, 1e-30f, -1e-6f, 0.62f * cap, 0.63f * cap, 1e30f, -INFINITY}) x.push_back(v);
+      auto y = x;
+      isa().softcap(cap, y.data(), int64_t(x.size()));
+      double worst = 0;
+      for (size_t i = 0; i < x.size(); ++i) {
+        double want = cap * std::tanh(double(x[i]) / cap);
+        worst = std::max(worst, std::abs(y[i] - want) / std::max(1e-30, std::abs(want)));
+      }
+      CHECK_NEAR(worst, 0, 4e-7);  // relative, near 0 too
+    }
+    float nan = std::nanf("");
+    isa().softcap(30, &nan, 1);
+    CHECK(std::isnan(nan));
+  });
+}
+
 TEST(isa_adamw_follows_torch) {
   const double lr = 1e-3, decay = 0.1, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
   each_isa([&] {

@@ -9,28 +9,40 @@ namespace {
 struct Sizes {
   int64_t t, h, v, r;
   float inv_temperature;
+  bool bias = false;
+  float softcap = 0;
 };
 constexpr Sizes kCases[] = {{1, 1, 5, 1, 1},        {6, 7, 97, 4, 0.7f},   {5, 32, 1024, 5, 1},
-                           {4, 33, 1025, 3, 1.3f}, {3, 100, 2500, 2, 1}, {2, 7, 1, 2, 1}};
+                           {4, 33, 1025, 3, 1.3f}, {3, 100, 2500, 2, 1}, {2, 7, 1, 2, 1},
+                           {6, 7, 97, 4, 0.7f, true}, {4, 33, 1025, 3, 1.3f, true, 2}, {5, 7, 1030, 5, 1, false, 5}};
 
 struct Inputs {
-  Values hidden, weight, rows, targets, dlogprobs, dentropy, dweight;
+  Values hidden, weight, rows, targets, dlogprobs, dentropy, dweight, bias, dbias;
   explicit Inputs(const Sizes& c)
       : hidden(random_values(1, c.t * c.h)), weight(random_values(2, c.v * c.h)), rows(random_rows(3, c.t, c.r)),
         targets(random_ids(4, c.r, c.v)), dlogprobs(random_values(5, c.r)), dentropy(random_values(6, c.r)),
-        dweight(random_values(7, c.v * c.h)) {}
+        dweight(random_values(7, c.v * c.h)), bias(random_values(8, c.bias ? c.v : 0)), dbias(random_values(9, c.bias ? c.v : 0)) {}
 };
 
 struct Reference {
   Values logprobs, lse, entropy;
 };
-Reference reference(const Sizes& c, const Values& hidden, const Values& weight, const Values& rows, const Values& targets) {
+// A logit and its slope against what comes before the cap.
+std::pair<double, double> logit_of(const Sizes& c, const double* hidden, const double* weight, double bias) {
+  double x = bias;
+  for (int64_t i = 0; i < c.h; ++i) x += hidden[i] * weight[i];
+  if (c.softcap == 0) return {x, 1};
+  double t = std::tanh(x / c.softcap);
+  return {c.softcap * t, 1 - t * t};
+}
+Reference reference(const Sizes& c, const Values& hidden, const Values& weight, const Values& bias, const Values& rows,
+                    const Values& targets) {
   Reference out;
   for (int64_t r = 0; r < c.r; ++r) {
     Values z(c.v);
     double max = -INFINITY, sum = 0, entropy = 0;
     for (int64_t v = 0; v < c.v; ++v) {
-      for (int64_t i = 0; i < c.h; ++i) z[v] += hidden[int64_t(rows[r]) * c.h + i] * weight[v * c.h + i];
+      z[v] = logit_of(c, &hidden[int64_t(rows[r]) * c.h], &weight[v * c.h], c.bias ? bias[v] : 0).first;
       max = std::max(max, z[v] *= double(c.inv_temperature));
     }
     for (double x : z) sum += std::exp(x - max);
@@ -45,53 +57,62 @@ Reference reference(const Sizes& c, const Values& hidden, const Values& weight, 
 
 // Inputs in storage, and a run of forward: logprobs, lse, entropy.
 struct Stored {
-  Buffer hidden, weight, rows, targets;
+  Buffer hidden, weight, bias;
+  float softcap;
+  Buffer rows, targets;
+  View bias_view() const { return bias.view.numel() ? bias.view : View{}; }
   Stored(DType d, const Sizes& c, const Inputs& in)
-      : hidden(d, {c.t, c.h}, in.hidden), weight(d, {c.v, c.h}, in.weight), rows(DType::i32, {c.r}, in.rows),
+      : hidden(d, {c.t, c.h}, in.hidden), weight(d, {c.v, c.h}, in.weight), bias(d, {c.bias ? c.v : 0}, in.bias),
+        softcap(c.softcap), rows(DType::i32, {c.r}, in.rows),
         targets(DType::i32, {c.r}, in.targets) {}
 };
 std::vector<Buffer> forward(Exec& ex, const Stored& s, float inv_temperature, bool entropy = true) {
   Shape r = s.rows.view.shape;
   Buffer logprobs(DType::f32, r), lse(DType::f32, r), ent(DType::f32, r);
-  cpu::logprob_forward(ex, {.hidden = s.hidden.view, .weight = s.weight.view, .rows = s.rows.view, .targets = s.targets.view,
+  cpu::logprob_forward(ex, {.hidden = s.hidden.view, .weight = s.weight.view, .bias = s.bias_view(), .softcap = s.softcap, .rows = s.rows.view, .targets = s.targets.view,
                             .inv_temperature = inv_temperature, .logprobs = logprobs.view, .lse = lse.view,
                             .entropy = entropy ? ent.view : View{}});
   return {logprobs, lse, ent};
 }
-// dhidden, dweight
+// dhidden, dweight, dbias
 std::vector<Buffer> backward(Exec& ex, const Stored& s, const Inputs& in, float inv_temperature, bool entropy) {
   Shape r = s.rows.view.shape;
   std::vector<Buffer> f = forward(ex, s, inv_temperature);
   Buffer dlogprobs(DType::f32, r, in.dlogprobs), dentropy(DType::f32, r, in.dentropy);
   Buffer dhidden(s.hidden.view.dtype, s.hidden.view.shape), dweight(DType::f32, s.weight.view.shape, in.dweight);
-  LogprobBackward args{.hidden = s.hidden.view, .weight = s.weight.view, .rows = s.rows.view, .targets = s.targets.view,
+  Buffer dbias(DType::f32, s.bias.view.shape, in.dbias);
+  LogprobBackward args{.hidden = s.hidden.view, .weight = s.weight.view, .bias = s.bias_view(), .softcap = s.softcap, .rows = s.rows.view, .targets = s.targets.view,
                        .inv_temperature = inv_temperature, .lse = f[1].view, .dlogprobs = dlogprobs.view,
-                       .dhidden = dhidden.view, .dweight = dweight.view};
+                       .dhidden = dhidden.view, .dweight = dweight.view,
+                       .dbias = s.bias.view.numel() ? dbias.view : View{}};
   if (entropy) args.entropy = f[2].view, args.dentropy = dentropy.view;
   cpu::logprob_backward(ex, args);
-  return {dhidden, dweight};
+  return {dhidden, dweight, dbias};
 }
 
 // Float64 gradients in closed form, for the sizes finite differences are too slow for.
-std::pair<Values, Values> closed_form(const Sizes& c, const Inputs& in, bool entropy) {
-  Reference f = reference(c, in.hidden, in.weight, in.rows, in.targets);
-  Values dhidden(c.t * c.h), dweight(c.v * c.h);
+struct Gradients {
+  Values hidden, weight, bias;
+};
+Gradients closed_form(const Sizes& c, const Inputs& in, bool entropy) {
+  Reference f = reference(c, in.hidden, in.weight, in.bias, in.rows, in.targets);
+  Values dhidden(c.t * c.h), dweight(c.v * c.h), dbias(c.bias ? c.v : 0);
   for (int64_t r = 0; r < c.r; ++r) {
     int64_t row = int64_t(in.rows[r]) * c.h;
     for (int64_t v = 0; v < c.v; ++v) {
-      double z = 0;
-      for (int64_t i = 0; i < c.h; ++i) z += in.hidden[row + i] * in.weight[v * c.h + i];
+      auto [z, slope] = logit_of(c, &in.hidden[row], &in.weight[v * c.h], c.bias ? in.bias[v] : 0);
       double log_p = z * double(c.inv_temperature) - f.lse[r], p = std::exp(log_p);
       double d = in.dlogprobs[r] * ((v == int64_t(in.targets[r])) - p);
       if (entropy) d -= in.dentropy[r] * p * (log_p + f.entropy[r]);
-      d *= double(c.inv_temperature);
+      d *= double(c.inv_temperature) * slope;
+      if (c.bias) dbias[v] += d;
       for (int64_t i = 0; i < c.h; ++i) {
         dhidden[row + i] += d * in.weight[v * c.h + i];
         dweight[v * c.h + i] += d * in.hidden[row + i];
       }
     }
   }
-  return {dhidden, dweight};
+  return {dhidden, dweight, dbias};
 }
 
 }  // namespace
@@ -100,7 +121,7 @@ TEST(logprob_forward_matches_float64) {
   std::vector<Reference> want;
   for (const Sizes& c : kCases) {
     Inputs in(c);
-    want.push_back(reference(c, in.hidden, in.weight, in.rows, in.targets));
+    want.push_back(reference(c, in.hidden, in.weight, in.bias, in.rows, in.targets));
   }
   for_each_isa([&](DType d) {
     for (size_t i = 0; i < std::size(kCases); ++i) {
@@ -117,32 +138,35 @@ TEST(logprob_forward_matches_float64) {
 }
 
 TEST(logprob_closed_form_gradient_agrees_with_finite_differences) {
-  for (bool entropy : {false, true}) {
-    Sizes c{6, 7, 97, 4, 0.7f};
-    Inputs in(c);
-    auto loss = [&](const Values& hidden, const Values& weight) {
-      Reference f = reference(c, hidden, weight, in.rows, in.targets);
-      return inner(f.logprobs, in.dlogprobs) + (entropy ? inner(f.entropy, in.dentropy) : 0);
-    };
-    auto [dhidden, dweight] = closed_form(c, in, entropy);
-    Values numeric = gradient(in.hidden, [&](const Values& x) { return loss(x, in.weight); });
-    for (size_t i = 0; i < numeric.size(); ++i) CHECK_NEAR(dhidden[i], numeric[i], 1e-7);
-    numeric = gradient(in.weight, [&](const Values& w) { return loss(in.hidden, w); });
-    for (size_t i = 0; i < numeric.size(); ++i) CHECK_NEAR(dweight[i], numeric[i], 1e-7);
-  }
+  for (bool entropy : {false, true})
+    for (const Sizes& c : {Sizes{6, 7, 97, 4, 0.7f}, Sizes{6, 7, 97, 4, 0.7f, true, 2}}) {
+      Inputs in(c);
+      auto loss = [&](const Values& hidden, const Values& weight, const Values& bias) {
+        Reference f = reference(c, hidden, weight, bias, in.rows, in.targets);
+        return inner(f.logprobs, in.dlogprobs) + (entropy ? inner(f.entropy, in.dentropy) : 0);
+      };
+      Gradients exact = closed_form(c, in, entropy);
+      auto agree = [](const Values& a, const Values& b) {
+        for (size_t i = 0; i < a.size(); ++i) CHECK_NEAR(a[i], b[i], 1e-7);
+      };
+      agree(exact.hidden, gradient(in.hidden, [&](const Values& x) { return loss(x, in.weight, in.bias); }));
+      agree(exact.weight, gradient(in.weight, [&](const Values& w) { return loss(in.hidden, w, in.bias); }));
+      agree(exact.bias, gradient(in.bias, [&](const Values& b) { return loss(in.hidden, in.weight, b); }));
+    }
 }
 
 TEST(logprob_backward_matches_float64) {
   for (bool entropy : {false, true})
     for (const Sizes& c : kCases) {
       Inputs in(c);
-      auto [dhidden, dweight] = closed_form(c, in, entropy);
-      Values total = plus(dweight, in.dweight);
-      for_each_isa([&, &dhidden = dhidden](DType d) {
+      Gradients exact = closed_form(c, in, entropy);
+      Values total = plus(exact.weight, in.dweight), total_bias = plus(exact.bias, in.dbias);
+      for_each_isa([&](DType d) {
         Stored s(d, c, in);
         auto got = run([&](Exec& ex) { return backward(ex, s, in, c.inv_temperature, entropy); });
-        check_close("dhidden", got[0], dhidden, relative_of(d), 3e-6);
+        check_close("dhidden", got[0], exact.hidden, relative_of(d), 3e-6);
         check_close("dweight", got[1], total, 2e-6, 3e-6);
+        check_close("dbias", got[2], total_bias, 2e-6, 3e-6);
         if (c.v > 1) CHECK(failure_count([&] { check_close("dweight", got[1], in.dweight, 2e-6, 3e-6); }) > 0);
       });
     }
@@ -172,12 +196,12 @@ TEST(logprob_rows_do_not_depend_on_the_batch) {
 TEST(logprob_backward_crosses_row_blocks) {
   Sizes c{520, 3, 11, 517, 1};
   Inputs in(c);
-  auto [dhidden, dweight] = closed_form(c, in, true);
-  Values total = plus(dweight, in.dweight);
-  for_each_isa([&, &dhidden = dhidden](DType d) {
+  Gradients exact = closed_form(c, in, true);
+  Values total = plus(exact.weight, in.dweight);
+  for_each_isa([&](DType d) {
     Stored s(d, c, in);
     auto got = run([&](Exec& ex) { return backward(ex, s, in, c.inv_temperature, true); });
-    check_close("dhidden", got[0], dhidden, relative_of(d), 3e-6);
+    check_close("dhidden", got[0], exact.hidden, relative_of(d), 3e-6);
     check_close("dweight", got[1], total, 2e-6, 2e-5);
   });
 }

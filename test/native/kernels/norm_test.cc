@@ -9,7 +9,7 @@ namespace {
 constexpr double kEps = 1e-5;
 
 // [T, H]; an empty bias is none.
-Values norm(bool rms, const Values& x, const Values& weight, const Values& bias) {
+Values norm(bool rms, const Values& x, const Values& weight, const Values& bias, double offset = 0) {
   size_t h = weight.size();
   Values y(x.size());
   for (size_t r = 0; r < x.size(); r += h) {
@@ -17,7 +17,7 @@ Values norm(bool rms, const Values& x, const Values& weight, const Values& bias)
     for (size_t i = 0; i < h && !rms; ++i) mean += x[r + i] / double(h);
     for (size_t i = 0; i < h; ++i) variance += (x[r + i] - mean) * (x[r + i] - mean) / double(h);
     for (size_t i = 0; i < h; ++i)
-      y[r + i] = (x[r + i] - mean) / std::sqrt(variance + kEps) * weight[i] + (bias.empty() ? 0 : bias[i]);
+      y[r + i] = (x[r + i] - mean) / std::sqrt(variance + kEps) * (weight[i] + offset) + (bias.empty() ? 0 : bias[i]);
   }
   return y;
 }
@@ -25,10 +25,12 @@ Values norm(bool rms, const Values& x, const Values& weight, const Values& bias)
 struct Sizes {
   bool rms, bias;
   int64_t t, h;
+  float offset = 0;  // of the weight, as in Gemma
 };
 const Sizes kCases[] = {{false, true, 3, 1},  {false, true, 5, 7},  {false, true, 70, 33}, {false, false, 4, 32},
                        {false, true, 2, 100}, {true, false, 5, 7}, {true, false, 70, 33}, {true, false, 2, 100},
-                       {true, false, 4, 32}, {true, true, 1, 1}};
+                       {true, false, 4, 32}, {true, true, 1, 1},   {true, false, 70, 33, 1},
+                       {false, true, 5, 7, 0.5f}};
 
 struct Inputs {
   Values x, weight, bias, dout, residual, dweight, dbias;
@@ -41,13 +43,15 @@ struct Inputs {
   }
 };
 
-// out, mean, rstd
-std::vector<Buffer> forward(Exec& ex, DType d, const Sizes& c, const Inputs& in) {
+// out, mean, rstd; with the residual added, into memory of its own or its place.
+std::vector<Buffer> forward(Exec& ex, DType d, const Sizes& c, const Inputs& in, bool residual = false, bool in_place = false) {
   Buffer x(d, {c.t, c.h}, in.x), w(d, {c.h}, in.weight), b(d, {c.h}, in.bias), out(d, {c.t, c.h});
   Buffer mean(DType::f32, {c.t}), rstd(DType::f32, {c.t});
-  cpu::norm_forward(ex, {.rms = c.rms, .eps = float(kEps), .x = x.view, .weight = w.view,
-                         .bias = c.bias ? b.view : View{}, .out = out.view, .mean = mean.view, .rstd = rstd.view});
-  return {out, mean, rstd};
+  Buffer skip(d, {c.t, c.h}, in.residual);
+  cpu::norm_forward(ex, {.rms = c.rms, .eps = float(kEps), .weight_offset = c.offset, .x = x.view, .weight = w.view,
+                         .bias = c.bias ? b.view : View{}, .residual = residual ? skip.view : View{},
+                         .out = in_place ? skip.view : out.view, .mean = mean.view, .rstd = rstd.view});
+  return {in_place ? skip : out, mean, rstd};
 }
 
 // dx, dweight, dbias; `alias`: dx is the same memory as 1 dout, 2 residual_grad.
@@ -57,7 +61,7 @@ std::vector<Buffer> backward(Exec& ex, DType d, const Sizes& c, const Inputs& in
   Buffer skip(d, {c.t, c.h}, in.residual), dx(d, {c.t, c.h});
   Buffer dw(DType::f32, {c.h}, in.dweight), db(DType::f32, {c.h}, in.dbias);
   View to = alias == 1 ? dout.view : alias == 2 ? skip.view : dx.view;
-  cpu::norm_backward(ex, {.rms = c.rms, .x = x.view, .weight = w.view, .mean = f[1].view, .rstd = f[2].view,
+  cpu::norm_backward(ex, {.rms = c.rms, .weight_offset = c.offset, .x = x.view, .weight = w.view, .mean = f[1].view, .rstd = f[2].view,
                           .dout = dout.view, .dx = to, .residual_grad = residual ? skip.view : View{},
                           .dweight = dw.view, .dbias = c.bias ? db.view : View{}});
   return {alias == 1 ? dout : alias == 2 ? skip : dx, dw, db};
@@ -70,7 +74,11 @@ TEST(norm_forward_matches_float64) {
     for (const Sizes& c : kCases) {
       Inputs in(c);
       auto out = run([&](Exec& ex) { return forward(ex, d, c, in); });
-      check_close("norm", out[0], norm(c.rms, in.x, in.weight, in.bias), relative_of(d), 3e-6);
+      Values want = norm(c.rms, in.x, in.weight, in.bias, c.offset);
+      check_close("norm", out[0], want, relative_of(d), 3e-6);
+      auto joined = run([&](Exec& ex) { return forward(ex, d, c, in, true); });
+      check_close("norm + residual", joined[0], plus(want, in.residual), relative_of(d), 3e-6);
+      CHECK(same_bits(joined[0], forward(machine(2).ex, d, c, in, true, true)[0]));
     }
   });
 }
@@ -79,7 +87,7 @@ TEST(norm_backward_matches_finite_differences) {
   std::vector<Values> dx, dweight, dbias;
   for (const Sizes& c : kCases) {
     Inputs in(c);
-    auto loss = [&](const Values& x, const Values& w, const Values& b) { return inner(norm(c.rms, x, w, b), in.dout); };
+    auto loss = [&](const Values& x, const Values& w, const Values& b) { return inner(norm(c.rms, x, w, b, c.offset), in.dout); };
     dx.push_back(gradient(in.x, [&](const Values& x) { return loss(x, in.weight, in.bias); }));
     dweight.push_back(plus(gradient(in.weight, [&](const Values& w) { return loss(in.x, w, in.bias); }), in.dweight));
     dbias.push_back(in.dbias);
@@ -134,4 +142,89 @@ TEST(norm_refuses_wrong_operands) {
   CHECK(has(message_of([&] {
               cpu::norm_backward(ex, {.rms = true, .x = x.view, .weight = ok.view, .mean = {}, .rstd = rows.view, .dout = w.view, .dx = x.view});
             }), "dout"));
+}
+
+// --- RMSNorm of each query and key head ---------------------------------------------------------------------------------
+
+namespace {
+
+struct HeadCase {
+  AttentionShape s;
+  int64_t t;
+  float offset;
+  Values qkv, dout, q_weight, k_weight;
+  HeadCase(int64_t heads, int64_t kv_heads, int64_t d, int64_t tokens, float by)
+      : s{heads, kv_heads, d}, t(tokens), offset(by), qkv(random_values(11, tokens * s.row())),
+        dout(random_values(12, tokens * s.row())), q_weight(random_values(13, d)), k_weight(random_values(14, d)) {}
+};
+const HeadCase kHeadCases[] = {{4, 2, 16, 5, 0}, {3, 1, 5, 70, 1}, {2, 2, 33, 3, 0}};
+
+Values head_norm(const HeadCase& c, const Values& qkv, const Values& qw, const Values& kw) {
+  Values out = qkv;
+  int64_t d = c.s.head_dim;
+  for (int64_t t = 0; t < c.t; ++t)
+    for (int64_t n = 0; n < c.s.heads + c.s.kv_heads; ++n) {
+      auto at = qkv.begin() + t * c.s.row() + n * d;
+      Values y = norm(true, Values(at, at + d), n < c.s.heads ? qw : kw, {}, c.offset);
+      std::copy(y.begin(), y.end(), out.begin() + t * c.s.row() + n * d);
+    }
+  return out;
+}
+
+// dqkv, dq_weight, dk_weight
+std::vector<Buffer> head_backward(Exec& ex, DType d, const HeadCase& c) {
+  Buffer qkv(d, {c.t, c.s.row()}, c.qkv), dqkv(d, {c.t, c.s.row()}, c.dout), q(d, {c.s.head_dim}, c.q_weight),
+      k(d, {c.s.head_dim}, c.k_weight), dq(DType::f32, {c.s.head_dim}, c.k_weight), dk(DType::f32, {c.s.head_dim}, c.q_weight);
+  cpu::head_norm_backward(ex, {.shape = c.s, .eps = float(kEps), .weight_offset = c.offset, .qkv = qkv.view, .q_weight = q.view,
+                               .k_weight = k.view, .dqkv = dqkv.view, .dq_weight = dq.view, .dk_weight = dk.view});
+  return {dqkv, dq, dk};
+}
+
+}  // namespace
+
+TEST(head_norm_forward_matches_float64) {
+  for_each_isa([](DType d) {
+    for (const HeadCase& c : kHeadCases) {
+      Buffer qkv(d, {c.t, c.s.row()}, c.qkv), q(d, {c.s.head_dim}, c.q_weight), k(d, {c.s.head_dim}, c.k_weight);
+      auto got = run([&](Exec& ex) {
+        Buffer out(d, {c.t, c.s.row()});
+        cpu::head_norm_forward(ex, {.shape = c.s, .eps = float(kEps), .weight_offset = c.offset, .qkv = qkv.view,
+                                    .q_weight = q.view, .k_weight = k.view, .out = out.view});
+        return std::vector<Buffer>{out};
+      });
+      check_close("head norm", got[0], head_norm(c, c.qkv, c.q_weight, c.k_weight), relative_of(d), 3e-6);
+      CHECK(failure_count([&] {
+              check_close("head norm", got[0], head_norm(c, c.qkv, c.k_weight, c.q_weight), relative_of(d), 3e-6);
+            }) > 0);
+    }
+  });
+}
+
+TEST(head_norm_backward_matches_finite_differences) {
+  for (const HeadCase& c : kHeadCases) {
+    auto loss = [&](const Values& x, const Values& q, const Values& k) { return inner(head_norm(c, x, q, k), c.dout); };
+    Values dx = gradient(c.qkv, [&](const Values& x) { return loss(x, c.q_weight, c.k_weight); });
+    Values dq = plus(gradient(c.q_weight, [&](const Values& w) { return loss(c.qkv, w, c.k_weight); }), c.k_weight);
+    Values dk = plus(gradient(c.k_weight, [&](const Values& w) { return loss(c.qkv, c.q_weight, w); }), c.q_weight);
+    for_each_isa([&](DType d) {
+      auto got = run([&](Exec& ex) { return head_backward(ex, d, c); });
+      check_close("dqkv", got[0], dx, relative_of(d), 2e-5);
+      check_close("dq_weight", got[1], dq, 2e-6, 1e-5);
+      check_close("dk_weight", got[2], dk, 2e-6, 1e-5);
+    });
+  }
+}
+
+TEST(head_norm_refuses_wrong_operands) {
+  AttentionShape s{2, 1, 8};
+  Buffer qkv(DType::f32, {3, 32}), w(DType::f32, {8}), wrong(DType::f32, {7});
+  auto error = [&](const Buffer& q, const Buffer& k, const Buffer& out) {
+    return message_of([&] {
+      cpu::head_norm_forward(machine(1).ex, {.shape = s, .qkv = qkv.view, .q_weight = q.view, .k_weight = k.view, .out = out.view});
+    });
+  };
+  CHECK_EQ(error(w, w, qkv), std::string());
+  CHECK(has(error(wrong, w, qkv), "q_weight"));
+  CHECK(has(error(w, wrong, qkv), "k_weight"));
+  CHECK(has(error(w, w, wrong), "out"));
 }

@@ -15,12 +15,13 @@ Buffer table_of(int64_t positions, int64_t rotated) {
   return table;
 }
 
-Values expected(const AttentionShape& s, int64_t rotated, const Values& x, const Buffer& positions, bool inverse) {
+Values expected(const AttentionShape& s, int64_t rotated, const Values& x, const Buffer& positions, bool inverse,
+                bool interleaved = false) {
   Values y = x;
   for (int64_t t = 0; t < positions.view.dim(0); ++t)
     for (int64_t h = 0; h < s.heads + s.kv_heads; ++h)
       for (int64_t i = 0; i < rotated / 2; ++i) {
-        int64_t lo = t * s.row() + h * s.head_dim + i, hi = lo + rotated / 2;
+        int64_t lo = t * s.row() + h * s.head_dim + (interleaved ? 2 * i : i), hi = lo + (interleaved ? 1 : rotated / 2);
         double angle = positions.get(t) * std::pow(10000.0, -2.0 * double(i) / double(rotated)) * (inverse ? -1 : 1);
         y[lo] = x[lo] * std::cos(angle) - x[hi] * std::sin(angle);
         y[hi] = x[lo] * std::sin(angle) + x[hi] * std::cos(angle);
@@ -30,6 +31,7 @@ Values expected(const AttentionShape& s, int64_t rotated, const Values& x, const
 
 struct Turn {
   int64_t heads, kv_heads, d, rotated;
+  bool interleaved = false;
 };
 
 }  // namespace
@@ -38,7 +40,8 @@ TEST(rotary_matches_float64_and_turns_back) {
   const int64_t tokens = 45;
   Buffer positions(DType::i32, {tokens});
   for (int64_t t = 0; t < tokens; ++t) positions.set(t, double(t * 7 % 60));
-  for (const Turn& c : {Turn{4, 2, 64, 64}, Turn{3, 1, 5, 4}, Turn{2, 2, 80, 20}, Turn{1, 1, 2, 2}, Turn{2, 1, 7, 0}}) {
+  for (const Turn& c : {Turn{4, 2, 64, 64}, Turn{3, 1, 5, 4}, Turn{2, 2, 80, 20}, Turn{1, 1, 2, 2}, Turn{2, 1, 7, 0},
+                        Turn{4, 4, 64, 64, true}, Turn{3, 1, 5, 4, true}, Turn{2, 2, 80, 20, true}}) {
     AttentionShape s = shape_of(c.heads, c.kv_heads, c.d);
     Values x = random_values(uint64_t(c.d), tokens * s.row());
     Buffer table = table_of(60, c.rotated);
@@ -49,12 +52,12 @@ TEST(rotary_matches_float64_and_turns_back) {
           for (int threads : {1, 3}) {
             Machine m(threads);
             Buffer qkv(t, {tokens, s.row()}, x);
-            cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view, inverse});
-            check_close("rotary", qkv, expected(s, c.rotated, x, positions, inverse), relative, 5e-7);
+            cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, inverse});
+            check_close("rotary", qkv, expected(s, c.rotated, x, positions, inverse, c.interleaved), relative, 5e-7);
             for (int64_t r = 0; r < tokens; ++r)  // values are not turned
               for (int64_t i = (s.heads + s.kv_heads) * c.d; i < s.row(); ++i)
                 CHECK_EQ(qkv.get(r * s.row() + i), x[r * s.row() + i]);
-            cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view, !inverse});
+            cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, !inverse});
             check_close("turned back", qkv, x, relative, t == DType::f32 ? 5e-7 : 0x1p-7);
           }
       });
@@ -74,6 +77,7 @@ TEST(rotary_check_sees_wrong_positions) {
   };
   CHECK_EQ(check(qkv, false), 0);
   CHECK(check(qkv, true) > 0);
+  CHECK(failures_of([&] { check_close("rotary", qkv, expected(s, 8, x, positions, false, true), 0, 5e-7); }).count > 0);
   CHECK(check(other, false) > 0);
 }
 

@@ -10,12 +10,18 @@ using namespace threefold::test::ops;
 
 namespace {
 
+struct Edit {
+  int id;
+  float bias = 0, repetition = 1, presence = 0;
+};
 struct Row {
   Values logits;
   float inv_temperature = 1;
   int top_k = 0;
   float top_p = 1;
   int32_t seed_low = 5, seed_high = 0, position = 0;
+  float min_p = 0, softcap = 0;  // the cap is the call's: that of the first row holds
+  std::vector<Edit> edits = {};
 };
 struct Drawn {
   std::vector<int> tokens;
@@ -37,8 +43,24 @@ Drawn draw(Exec& ex, const std::vector<Row>& rows) {
     seeds.set(2 * i + 1, row.seed_high);
     positions.set(i, row.position);
   }
-  cpu::sample(ex, {.logits = logits.view, .inv_temperature = inv.view, .top_k = k.view, .top_p = p.view, .seeds = seeds.view,
-                   .positions = positions.view, .tokens = tokens.view, .logprobs = logprobs.view});
+  Buffer min_p(DType::f32, {b}), starts(DType::i32, {b + 1});
+  Values ids, edits;
+  for (int64_t i = 0; i < b; ++i) {
+    min_p.set(i, rows[i].min_p);
+    starts.set(i, double(ids.size()));
+    for (const Edit& e : rows[i].edits) {
+      ids.push_back(e.id);
+      edits.insert(edits.end(), {e.bias, e.repetition, e.presence});
+    }
+  }
+  starts.set(b, double(ids.size()));
+  Buffer edit_ids(DType::i32, {int64_t(ids.size())}, ids), edit_values(DType::f32, {int64_t(ids.size()), 3}, edits);
+  Sample args{.logits = logits.view, .softcap = rows[0].softcap, .inv_temperature = inv.view, .top_k = k.view, .top_p = p.view,
+              .min_p = min_p.view, .edit_starts = starts.view, .edit_ids = edit_ids.view, .edits = edit_values.view,
+              .seeds = seeds.view, .positions = positions.view, .tokens = tokens.view, .logprobs = logprobs.view};
+  bool plain = ids.empty() && std::all_of(rows.begin(), rows.end(), [](const Row& r) { return r.min_p == 0; });
+  if (plain) args.min_p = args.edit_starts = args.edit_ids = args.edits = View{};  // both spellings of "none" are drawn with
+  cpu::sample(ex, args);
   Drawn out;
   for (int64_t i = 0; i < b; ++i) {
     out.tokens.push_back(tokens.view.i32()[i]);
@@ -142,6 +164,8 @@ TEST(sample_cuts_keep_the_right_tokens) {
     int top_k;
     float top_p;
     std::set<int> tokens;
+    float min_p = 0;
+    std::vector<Edit> edits = {};
   };
   const double half = std::log(0.5), quarter = std::log(0.25), eighth = std::log(0.125);
   const Expected cases[] = {
@@ -157,10 +181,19 @@ TEST(sample_cuts_keep_the_right_tokens) {
       {{eighth, half, eighth, quarter}, 2, 0.66f, {1}},       // top-p over what top-k left: 2/3 of it
       {{eighth, half, eighth, quarter}, 2, 0.7f, {1, 3}},
       {{-INFINITY, 0, -INFINITY, 0}, 0, 1, {1, 3}},           // masked tokens never come
+      {{eighth, half, eighth, quarter}, 0, 1, {1, 3}, 0.4f},  // min-p: within 0.4 of the likeliest
+      {{eighth, half, eighth, quarter}, 0, 1, {0, 1, 2, 3}, 0.24f},
+      {{eighth, half, eighth, quarter}, 0, 1, {1}, 1},
+      {{eighth, half, eighth, quarter}, 2, 1, {1, 3}, 0.24f},                             // after top-k
+      {{eighth, half, eighth, quarter}, 2, 1, {0, 2}, 0, {{1, -40}, {3, -40}}},           // bias, before every cut
+      {{2, 1, -1, -1}, 1, 1, {1}, 0, {{0, 0, 4}}},                                        // repetition: 2 becomes 0.5
+      {{-2, -1, -1.5, -1.2}, 1, 1, {3}, 0, {{1, 0, 2}}},                                  // and -1 becomes -2
+      {{2, 1, -1, -1}, 1, 1, {1}, 0, {{0, 0, 1, 1.5f}}},                                  // presence
+      {{2, 1, 0.5, -1}, 1, 1, {2}, 0, {{0, -3, 2, 0}, {1, 0, 3, 0.1f}, {2, 0.1f, 1, 0}}}, // (2 - 3) * 2, 1 / 3 - 0.1
   };
   for_each_isa([&](DType) {
     for (const Expected& c : cases) {
-      Row row{.logits = c.logits, .top_k = c.top_k, .top_p = c.top_p};
+      Row row{.logits = c.logits, .top_k = c.top_k, .top_p = c.top_p, .min_p = c.min_p, .edits = c.edits};
       std::vector<int> tokens = draw_everywhere(over_positions(row, 200)).tokens;
       CHECK(std::set<int>(tokens.begin(), tokens.end()) == c.tokens);
     }
@@ -232,10 +265,12 @@ TEST(sample_depends_on_seed_and_position_alone) {
 }
 
 // Contract 1: what the sampler records is what the trainer computes from the hidden state.
+// Whatever the draw is bent by, what is recorded is the model's own log-prob.
 TEST(sample_logprob_is_bit_equal_to_logprob_forward) {
   for_each_isa([](DType d) {
     for (int64_t v : {5, 97, 1024, 1025, 2500})
-      for (float inv_temperature : {1.0f, 0.7f, 0.0f}) {
+      for (float inv_temperature : {1.0f, 0.7f, 0.0f})
+        for (bool bent : {false, true}) {
         int64_t b = 7, h = 100;
         Buffer hidden(d, {b, h}, random_values(1, b * h)), weight(d, {v, h}, random_values(2, v * h));
         Buffer logits(DType::f32, {b, v}), inv(DType::f32, {b}, Values(b, inv_temperature)), k(DType::i32, {b}, Values(b, 3));
@@ -243,10 +278,17 @@ TEST(sample_logprob_is_bit_equal_to_logprob_forward) {
         Buffer tokens(DType::i32, {b}), recorded(DType::f32, {b}), again(DType::f32, {b}), lse(DType::f32, {b}), ent(DType::f32, {b});
         Buffer rows(DType::i32, {b}, {0, 1, 2, 3, 4, 5, 6});
         Exec& ex = machine(2).ex;
-        cpu::matmul(ex, {.a = hidden.view, .b = weight.view, .out = logits.view});
-        cpu::sample(ex, {.logits = logits.view, .inv_temperature = inv.view, .top_k = k.view, .top_p = p.view, .seeds = seeds.view,
-                         .positions = positions.view, .tokens = tokens.view, .logprobs = recorded.view});
-        cpu::logprob_forward(machine(3).ex, {.hidden = hidden.view, .weight = weight.view, .rows = rows.view, .targets = tokens.view,
+        Buffer bias(d, {v}, random_values(3, v)), starts(DType::i32, {b + 1}, {0, 2, 2, 4, 4, 4, 4, 6});
+        Buffer ids(DType::i32, {6}, {0, 1, 2, 3, 3, 4}), edits(DType::f32, {6, 3});
+        for (int i = 0; i < 18; ++i) edits.set(i, i % 3 == 0 ? 9 : 1.25);
+        float cap = bent ? 3 : 0;
+        cpu::matmul(ex, {.a = hidden.view, .b = weight.view, .out = logits.view, .bias = bent ? bias.view : View{}});
+        Sample args{.logits = logits.view, .softcap = cap, .inv_temperature = inv.view, .top_k = k.view, .top_p = p.view,
+                    .seeds = seeds.view, .positions = positions.view, .tokens = tokens.view, .logprobs = recorded.view};
+        if (bent) args.edit_starts = starts.view, args.edit_ids = ids.view, args.edits = edits.view;
+        cpu::sample(ex, args);
+        cpu::logprob_forward(machine(3).ex, {.hidden = hidden.view, .weight = weight.view, .bias = bent ? bias.view : View{},
+                                             .softcap = cap, .rows = rows.view, .targets = tokens.view,
                                              .inv_temperature = inv_temperature == 0 ? 1 : inv_temperature,
                                              .logprobs = again.view, .lse = lse.view, .entropy = ent.view});
         CHECK(same_bits(recorded, again));
@@ -275,6 +317,13 @@ TEST(sample_refuses_what_it_cannot_draw_from) {
   CHECK(has(message([](auto& r) { r[2].top_p = 0; }), "top_p"));
   CHECK(has(message([](auto& r) { r[1].top_k = -1; }), "top_k"));
   CHECK(has(message([](auto& r) { r[1].inv_temperature = -1; }), "inv_temperature"));
+  CHECK(has(message([](auto& r) { r[1].min_p = 1.5f; }), "min_p"));
+  CHECK(has(message([](auto& r) { r[1].edits = {{1030}}; }), "edit_ids"));
+  CHECK(has(message([](auto& r) { r[1].edits = {{3}, {5}, {3}}; }), "each token edited once"));
+  CHECK(has(message([](auto& r) { r[1].edits = {{3, 0, 0}}; }), "repetition above 0"));
+  CHECK(has(message([](auto& r) {
+              for (int i = 0; i < 1030; ++i) r[1].edits.push_back({i, -INFINITY});
+            }), "a token that may be drawn, received none in row 1"));
   Buffer logits(DType::f32, {2, 5}), three(DType::f32, {3});
   Sample args;
   args.logits = logits.view;
