@@ -8,6 +8,8 @@ import { tensorOf, writeSafetensors } from '../../../lib/checkpoint/safetensorsW
 import { openWeights } from '../../../lib/checkpoint/storedTensors.js'
 import { openTorchBin } from '../../../lib/checkpoint/torchBin.js'
 import { failsWith, temporaryFolder } from '../data/support.js'
+import { legacyFile } from './legacyFile.js'
+import type { LegacyParts } from './legacyFile.js'
 
 const fixture = (name: string): string => path.join('test', 'fixtures', 'bins', name)
 const binOf = (name: string): string => path.join(fixture(name), 'pytorch_model.bin')
@@ -135,26 +137,16 @@ test('sizes that reach beyond the archive are refused before anything is read', 
   await failsWith(t, () => openTorchBin(moved), 'before the zip directory', `byte ${size}`)
 })
 
-/** A legacy file of one tensor of two floats in storage "0", spelt by hand; each part can be another one. */
-function legacyFile(parts: { protocol?: string; system?: string; keys?: string; elements?: number; data?: number } = {}): Buffer {
-  const { protocol = 'M\xe9\x03', system = '}U\x0dlittle_endian\x88s', keys = ']U\x010a', elements = 2, data = 8 } = parts
-  const storage = '(U\x07storagectorch\nFloatStorage\nU\x010U\x03cpuK\x02NtQ'
-  const value = `}U\x01wctorch._utils\n_rebuild_tensor_v2\n(${storage}K\x00K\x02\x85K\x01\x85\x89NtRs`
-  const pickles = ['\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19', protocol, system, value, keys].map((p) => `\x80\x02${p}.`)
-  const count = Buffer.alloc(8)
-  count.writeBigInt64LE(BigInt(elements))
-  return Buffer.concat([Buffer.from(pickles.join(''), 'latin1'), count, Buffer.alloc(data, 7)])
-}
-
 test('a legacy file says where its storages lie, and is held to it', async (t) => {
   const file = path.join(await temporaryFolder(t), 'legacy.bin')
-  const open = async (parts: Parameters<typeof legacyFile>[0]): ReturnType<typeof openTorchBin> => {
-    await writeFile(file, legacyFile(parts))
+  const open = async (parts: LegacyParts, cut = 0): ReturnType<typeof openTorchBin> => {
+    const bytes = legacyFile(undefined, parts)
+    await writeFile(file, bytes.subarray(0, bytes.length - cut))
     return openTorchBin(file)
   }
   const size = legacyFile().length
   t.like((await open({})).entries.get('w'), { dtype: 'F32', shape: [2], begin: size - 8, end: size })
-  await failsWith(t, () => open({ data: 7 }), file, '8 bytes for storage "0"', 'received 7')
+  await failsWith(t, () => open({}, 1), file, '8 bytes for storage "0"', 'received 7')
   await failsWith(t, () => open({ elements: 3 }), '2 elements in storage "0"', 'received 3')
   await failsWith(t, () => open({ elements: -1 }), '2 elements in storage "0"', 'received -1')
   await failsWith(t, () => open({ keys: ']' }), 'the bytes of storage "0"', 'a list of keys without it')
@@ -171,7 +163,7 @@ test('a legacy pickle longer than the first look is read whole', async (t) => {
   length.writeUInt32LE(3 << 20)
   // A long string beside little_endian, so that the tensors come after the first MiB.
   const note = `U\x01nX${length.toString('latin1')}${'n'.repeat(3 << 20)}s`
-  await writeFile(file, legacyFile({ system: `}U\x0dlittle_endian\x88s${note}` }))
+  await writeFile(file, legacyFile(undefined, { system: `}U\x0dlittle_endian\x88s${note}` }))
   const { entries } = await openTorchBin(file)
   t.is(entries.get('w')!.begin, legacyFile().length - 8 + note.length)
 })
@@ -254,6 +246,12 @@ test('other names are no reward model of DeepSpeed-Chat', (t) => {
   t.is(from('v_head.weight', 'layers.0.fc1.weight'), null, 'no backbone')
   t.is(from('v_head.weight', 'rwtransformer.a', 'rwtranrsformer.b'), null, 'two backbones')
   t.is(from('v_head.weight', 'rwtransformer.decoder.a', 'rwtransformer.model.decoder.a'), null, 'two tensors of one name')
+  const gpt2 = new Map([['v_head.weight', 0], ['rwtranrsformer.h.0.ln_1.bias', 0], ['rwtranrsformer.transformer.wte.weight', 0]])
+  t.deepEqual([...deepspeedChatNames(gpt2, 'transformer.')!], [
+    ['score.weight', 'v_head.weight'],
+    ['transformer.h.0.ln_1.bias', 'rwtranrsformer.h.0.ln_1.bias'],
+    ['transformer.wte.weight', 'rwtranrsformer.transformer.wte.weight'],
+  ])
   const around = from('v_head.weight', 'v_head.bias', 'rwtransformer.model.layers.0.a')
   t.deepEqual([...around!], [['score.weight', 'v_head.weight'], ['model.layers.0.a', 'rwtransformer.model.layers.0.a']])
 })
