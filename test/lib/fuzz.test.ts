@@ -24,8 +24,8 @@ const count = 12
 const problems: Readonly<Record<string, RegExp>> = {
   crash: /^the process ended by SIGABRT$/,
   exit: /^the process ended by 0$/,
-  hang: /^took more than 700 ms$/,
-  wait: /^took more than 700 ms$/,
+  hang: /^took more than 1500 ms$/,
+  wait: /^took more than 1500 ms$/,
   'wrong error': /^threw RangeError: out of range/,
   'no file named': /^an error that does not name seed\.bin: \[reader\]/,
   'short hog': /^took \d+ bytes of memory, 33554432 are allowed$/,
@@ -47,8 +47,10 @@ for (const target of badTargets) {
   test(`the harness finds the inputs at fault, and goes on: ${target.name}`, async (t) => {
     const folder = await temporaryFolder(t)
     const { seed, bytes, bad } = await fewBad(t, target)
+    // Only the targets that hang are worth a short wait: on a busy machine anything may take a second.
+    const hangMs = /^(hang|wait)$/.test(target.name) ? 1500 : 60_000
     const module = new URL('../fuzz/badTargets.ts', import.meta.url).href
-    const report = await fuzz(target, { module, count, seed, folder, hangMs: 700, memoryFloor: 32 << 20 })
+    const report = await fuzz(target, { module, count, seed, folder, hangMs, memoryFloor: 32 << 20 })
 
     const expected = target.name === 'good' ? [] : bad
     t.deepEqual(report.failures.map(({ index }) => index), expected)
