@@ -9,7 +9,7 @@ import { errorCode, failOnFile } from './files.js'
 
 const chunkBytes = 1 << 20
 /** A longer line cannot become one JavaScript string with certainty (the limit of V8 is 2^29 - 24 characters). */
-const maxLineBytes = 2 ** 29 - 64
+export const maxLineBytes = 2 ** 29 - 64
 const newline = 0x0a
 const carriageReturn = 0x0d
 
@@ -20,12 +20,20 @@ export interface TextLine {
   readonly text: string
 }
 
-function openBytes(file: string): Readable {
+/** The bytes of a file; a name ending in .gz is unzipped. Errors come from the stream: see failOnGzip. */
+export function openBytes(file: string): Readable {
   const raw = createReadStream(file, { highWaterMark: chunkBytes })
   if (!file.endsWith('.gz')) return raw
   const unzipped = createGunzip({ chunkSize: chunkBytes })
   // The consumer meets any error of either stream through the last one.
   return pipeline(raw, unzipped, () => undefined)
+}
+
+/** An error of unzipping, in the project's shape; any other goes through. */
+export function failOnGzip(error: unknown, file: string): void {
+  if (errorCode(error)?.startsWith('Z_') === true) {
+    fail('data', `a whole gzip file in ${file}`, (error as Error).message, 'to copy or download it again')
+  }
 }
 
 function decodeLine(bytes: Buffer, file: string, line: number): string {
@@ -68,29 +76,11 @@ export async function* readLines(file: string): AsyncGenerator<TextLine> {
       }
     }
   } catch (error) {
-    if (errorCode(error)?.startsWith('Z_') === true) {
-      fail('data', `a whole gzip file in ${file}`, (error as Error).message, 'to copy or download it again')
-    }
+    failOnGzip(error, file)
     failOnFile(error, `to read ${file}`)
   }
   if (pendingBytes > 0) {
     const last = finish(Buffer.alloc(0))
     if (last !== null) yield last
   }
-}
-
-/** The whole text of a file, plain or gzip, for formats that cannot be cut into lines. Errors as in readLines. */
-export async function readText(file: string): Promise<string> {
-  const lines: string[] = []
-  let next = 1
-  for await (const { line, text } of readLines(file)) {
-    // Blank lines are put back so that the line numbers of a later error are right.
-    while (next < line) {
-      lines.push('')
-      next++
-    }
-    lines.push(text)
-    next++
-  }
-  return lines.join('\n')
 }

@@ -41,6 +41,7 @@ export const option = {
   integer: (value: number, help: string, range: Range = {}): WithDefault<number> => ({ kind: 'integer', default: value, help, ...range }),
   optionalInteger: (help: string, range: Range = {}): WithDefault<number | null> => ({ kind: 'integer', default: null, help, ...range }),
   number: (value: number, help: string, range: Range = {}): WithDefault<number> => ({ kind: 'number', default: value, help, ...range }),
+  optionalNumber: (help: string, range: Range = {}): WithDefault<number | null> => ({ kind: 'number', default: null, help, ...range }),
   flag: (value: boolean, help: string): WithDefault<boolean> => ({ kind: 'flag', default: value, help }),
   choice: <C extends string>(value: C, choices: readonly C[], help: string): WithDefault<C> => ({ kind: 'choice', default: value, choices, help }),
   /** A flag of a feature that is not there yet: accepted where it changes nothing, refused by name otherwise. */

@@ -9,7 +9,8 @@ import { renderMessages } from '../data/chatTemplate.js'
 import type { Message } from '../data/records.js'
 import type { Tokenizer } from '../data/tokenizer.js'
 import { Model } from '../stages/model.js'
-import { chatOptions } from '../stages/useOptions.js'
+import { noteIgnored, parseIds, parseLogitBias } from '../stages/score.js'
+import { chatDrawing, chatOptions } from '../stages/useOptions.js'
 import type { DType } from '../tensor/device.js'
 import type { Context } from './command.js'
 import { reportError } from './report.js'
@@ -22,6 +23,7 @@ export async function chat(given: Record<string, unknown>, context: Context): Pr
   const options = resolveOptions('chat', chatOptions, given)
   const { model: folder, device, dtype, threads } = options
   using model = await Model.load(folder, { device, dtype: dtype as DType, threads })
+  noteIgnored(model, context.hooks)
   const talk = new Conversation(model, options)
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: process.stdin.isTTY === true, prompt: '> ' })
   // on a terminal Ctrl-C arrives as a key
@@ -101,7 +103,8 @@ class Conversation {
     const prompt = style ? fitting(asked, style, model.maxPositions) : text
     const stop = style?.chatTemplate ? o.stop : [...o.stop, nextTurn]
     let said = ''
-    for await (const raw of model.stream(prompt, { ...o, stop, seed: o.seed + this.#turn++, signal })) {
+    const drawing = { ...o, stop, stopIds: parseIds(o.stopIds), logitBias: parseLogitBias(o.logitBias), seed: o.seed + this.#turn++, fallback: chatDrawing }
+    for await (const raw of model.stream(prompt, { ...drawing, signal })) {
       // a transcript's answer begins with the space behind "Assistant:"
       const piece = said === '' ? raw.trimStart() : raw
       said += piece

@@ -1,121 +1,129 @@
-/** Files and folders of rows -> validated datasets in memory. */
-import { readdir, stat } from 'node:fs/promises'
-import path from 'node:path'
+/** Files and folders of rows -> validated rows, streamed or in memory. */
 import { fail } from '../base/errors.js'
-import { failOnFile, parseJson } from '../base/files.js'
-import { kindOf } from '../base/json.js'
-import { readLines, readText } from '../base/lines.js'
-import type { Location, RawRow } from './records.js'
-import { parseRow, understoodShapes } from './rowShapes.js'
+import { pathExists } from '../base/files.js'
+import type { HubHooks } from '../hub/resolve.js'
+import { parseHubId, resolveDataset } from '../hub/resolve.js'
+import type { SplitNames } from './folders.js'
+import { dataFiles, divide } from './folders.js'
+import { formatOf, needFormat } from './formats/formats.js'
+import type { ParsedRow } from './formats/parsed.js'
+import { chooseMapping, columnsOf, hubIdOf, mappedRows, mappingByName } from './mappings/choose.js'
+import { columnsMapping } from './mappings/columns.js'
+import type { Mapping } from './mappings/mapping.js'
+import type { RawRow } from './records.js'
+import { understoodShapes } from './rowShapes.js'
 
-/** The rows of one data path, which is one dataset for splitting and blending. */
+export interface DatasetOptions {
+  /** `--columns`: takes the place of a built-in mapping. */
+  readonly columns?: string | null
+  /** Preferences are wanted: rated answers and trees give pairs, else answers and conversations. */
+  readonly pairs?: boolean
+  /** For a path that is a hub id. */
+  readonly hub?: HubHooks
+}
+
+/** The rows of one data path, which is one data set for splitting and blending. */
 export interface Dataset {
   readonly path: string
-  readonly rows: readonly RawRow[]
-  /** Rows left out because the two transcripts share no `Assistant:` (or the two message lists no message). */
+  readonly files: readonly string[]
+  /** The name of the mapping its rows go through; null where they are in a shape that is understood as it stands. */
+  readonly mapping: string | null
+  /** The test or validation files that stand beside a train split; null where there are none. */
+  readonly held: Dataset | null
+  /** Reads and validates from the start, each time it is called. Errors name file, line, field and cure. */
+  rows(): AsyncGenerator<RawRow>
+  /** Rows that the last reading left out because they hold no prompt or no answer; complete when it has ended. */
   readonly skipped: number
 }
 
-const extensions = ['.jsonl', '.json', '.jsonl.gz', '.json.gz'] as const
-
-function isDataFile(name: string): boolean {
-  return !path.basename(name).startsWith('.') && extensions.some((extension) => name.endsWith(extension))
+/** The same, read to its end. */
+export interface LoadedDataset {
+  readonly path: string
+  readonly rows: readonly RawRow[]
+  readonly skipped: number
 }
 
-/** The data files of a folder, sub-folders included, in name order on every machine. */
-async function filesOf(folder: string): Promise<string[]> {
-  const names = await readdir(folder, { recursive: true })
-  return names
-    .filter(isDataFile)
-    .sort()
-    .map((name) => path.join(folder, name))
-}
+class FileDataset implements Dataset {
+  skipped = 0
+  readonly #mapping: Mapping | null
+  readonly #pairs: boolean
 
-async function expandPath(target: string): Promise<string[]> {
-  let isFolder: boolean
-  try {
-    isFolder = (await stat(target)).isDirectory()
-  } catch (error) {
-    failOnFile(error, `a data file or folder at ${target}`)
+  constructor(
+    readonly path: string,
+    readonly files: readonly string[],
+    readonly held: Dataset | null,
+    mapping: Mapping | null,
+    pairs: boolean,
+  ) {
+    this.#mapping = mapping
+    this.#pairs = pairs
   }
-  if (!isFolder) {
-    if (isDataFile(target)) return [target]
-    fail('data', `a file name ending in ${extensions.join(', ')}`, target, 'to rename or convert the file')
+
+  get mapping(): string | null {
+    return this.#mapping?.name ?? null
   }
-  const files = await filesOf(target)
-  if (files.length === 0) {
-    fail(
-      'data',
-      `a file ending in ${extensions.join(', ')} in the folder ${target}`,
-      'none',
-      'the folder that holds the data files',
-    )
+
+  async *rows(): AsyncGenerator<RawRow> {
+    this.skipped = 0
+    let kept = 0
+    for await (const row of mappedRows(this.#parsed(), this.#mapping, this.#pairs)) {
+      if (row === null) this.skipped++
+      else {
+        kept++
+        yield row
+      }
+    }
+    if (kept === 0) this.#refuseEmpty()
   }
-  return files
-}
 
-type ParsedRow = { readonly value: unknown; readonly at: Location }
+  async *#parsed(): AsyncGenerator<ParsedRow> {
+    for (const file of this.files) yield* needFormat(file).rows(file, columnsOf(this.#mapping))
+  }
 
-async function* jsonLines(file: string): AsyncGenerator<ParsedRow> {
-  for await (const { line, text } of readLines(file)) {
-    yield { value: parseJson(text, file, line), at: { file, line, unit: 'line' } }
+  #refuseEmpty(): never {
+    const { path, skipped } = this
+    if (skipped === 0) fail('data', `at least one row in ${path}`, 'an empty dataset', `one JSON object on each line, in a shape of ${understoodShapes}`)
+    if (this.#mapping === null) fail('data', `rows with a prompt in ${path}`, `${skipped} rows whose two texts share no "Assistant:"`, 'rows {prompt, chosen, rejected}')
+    fail('data', `rows with ${this.#pairs ? 'two answers that are not rated alike' : 'a prompt and an answer'} in ${path}`, `none in ${skipped}, read as ${this.#mapping.name}`, '--columns with the names of this set')
   }
 }
 
-/** True when the first character of the file opens an array: a .json file may also hold one object on each line. */
-async function holdsArray(file: string): Promise<boolean> {
-  for await (const { text } of readLines(file)) return text.trimStart().startsWith('[')
-  return false
-}
-
-async function* jsonArray(file: string): AsyncGenerator<ParsedRow> {
-  const values = parseJson(await readText(file), file)
-  if (!Array.isArray(values))
-    fail('data', `a list of rows in ${file}`, kindOf(values), 'one JSON array, or one object on each line')
-  for (const [index, value] of (values as unknown[]).entries()) yield { value, at: { file, line: index + 1, unit: 'row' } }
-}
-
-async function* parsedRows(file: string): AsyncGenerator<ParsedRow> {
-  const lines = /\.jsonl(\.gz)?$/.test(file) || !(await holdsArray(file))
-  yield* lines ? jsonLines(file) : jsonArray(file)
+/** The path itself, or the folder of the hub's repository of that name: of its files those of the splits that are read. */
+async function localPath(target: string, splits: SplitNames | undefined, hub: HubHooks): Promise<string> {
+  if (await pathExists(target)) return target
+  const id = hubIdOf(target)
+  if (parseHubId(id) === null) return target // the reader says that it is not there
+  const select = (names: readonly string[]): string[] => {
+    const { train, held } = divide(names.filter((name) => formatOf(name) !== null).sort(), splits)
+    return [...train, ...held]
+  }
+  return resolveDataset(id, { ...hub, select })
 }
 
 /**
- * Reads and validates one data path: a .jsonl or .json file (.gz too) or a folder of them. Errors name file, line,
- * field and cure. A dataset without a usable row is an error.
+ * Opens a data file, a folder of them, or a hub id; only names and the columns of the first file are read yet. Errors: no such path,
+ * no data files in it, --columns that are no pairs.
  */
-export async function readDataset(target: string): Promise<Dataset> {
-  const rows: RawRow[] = []
-  let skipped = 0
-  for (const file of await expandPath(target)) {
-    for await (const { value, at } of parsedRows(file)) {
-      const row = parseRow(value, at)
-      if (row === null) skipped++
-      else rows.push(row)
-    }
-  }
-  if (rows.length === 0 && skipped > 0) {
-    fail(
-      'data',
-      `rows with a prompt in ${target}`,
-      `${skipped} rows whose two texts share no "Assistant:"`,
-      'rows {prompt, chosen, rejected}',
-    )
-  }
-  if (rows.length === 0) {
-    fail(
-      'data',
-      `at least one row in ${target}`,
-      'an empty dataset',
-      `one JSON object on each line, in a shape of ${understoodShapes}`,
-    )
-  }
-  return { path: target, rows, skipped }
+export async function openDataset(target: string, { columns = null, pairs = false, hub = {} }: DatasetOptions = {}): Promise<Dataset> {
+  const own = columns === null ? null : columnsMapping(columns)
+  const splits = mappingByName(target)?.splits
+  const { train, held } = await dataFiles(await localPath(target, splits, hub), splits)
+  const mapping = own ?? chooseMapping(target, await needFormat(train[0]!).columns(train[0]!))
+  const of = (files: readonly string[], beside: Dataset | null): Dataset => new FileDataset(target, files, beside, mapping, pairs)
+  return of(train, held.length > 0 ? of(held, null) : null)
 }
 
-/** Reads several data paths in order; one dataset each. */
-export async function readDatasets(targets: string | readonly string[]): Promise<Dataset[]> {
-  const datasets: Dataset[] = []
-  for (const target of typeof targets === 'string' ? [targets] : targets) datasets.push(await readDataset(target))
+/** Reads one data path into memory. A set without a usable row is an error. */
+export async function readDataset(target: string, options: DatasetOptions = {}): Promise<LoadedDataset> {
+  const dataset = await openDataset(target, options)
+  const rows: RawRow[] = []
+  for await (const row of dataset.rows()) rows.push(row)
+  return { path: target, rows, skipped: dataset.skipped }
+}
+
+/** Reads several data paths in order; one data set each. */
+export async function readDatasets(targets: string | readonly string[], options: DatasetOptions = {}): Promise<LoadedDataset[]> {
+  const datasets: LoadedDataset[] = []
+  for (const target of typeof targets === 'string' ? [targets] : targets) datasets.push(await readDataset(target, options))
   return datasets
 }

@@ -1,10 +1,15 @@
 /** The records of the data layer: rows as they stand in files, and rows of tokens. */
 
-/** Where a row was read: line of a JSONL file, or row of a JSON array; both 1-based. */
+/** Where a row was read: line of a JSONL or CSV file, or row of a JSON array or Parquet file; both 1-based. */
 export interface Location {
   readonly file: string
   readonly line: number
   readonly unit: 'line' | 'row'
+  /**
+   * Place in the data set, from 0: what --data-split and --eval-fraction go by. Rows that belong together (answers to one
+   * prompt, messages of one tree) have the same. Absent where a row was not read from a set.
+   */
+  readonly index?: number
 }
 
 export interface Message {

@@ -10,6 +10,9 @@ type Fields = Record<string, unknown>
 export const understoodShapes =
   '{prompt, chosen, rejected}, {chosen, rejected}, {prompt, response}, {text}, {prompt}, {messages}, {input_ids, labels?}'
 
+/** The fields those shapes are made of: no other column needs to be read. */
+export const understoodFields = ['prompt', 'chosen', 'rejected', 'response', 'text', 'messages', 'input_ids', 'labels'] as const
+
 const uncounted = -100
 const maxId = 2 ** 31 - 1
 

@@ -1,90 +1,84 @@
-/** `--data-split 2,4,4`: which rows each of the three steps may see, and how several datasets become one. */
+/**
+ * `--data-split 2,4,4`: which of the three steps may see a row, and whether it is held out. Both follow from the seed and
+ * the row's place in its set alone, so a set that grows at its end moves no row that was there before.
+ *
+ * The place i becomes the point frac(i / phi + offset(seed)) of [0, 1), a Kronecker (Weyl) sequence: its points lie so
+ * evenly that every interval gets its share of the first n, to within a few rows for any n. A step's share is an interval;
+ * the end of it is held out.
+ * Sources: Weyl, "Ueber die Gleichverteilung von Zahlen mod. Eins" (1916); in 32 bits it is the Fibonacci hashing of Knuth,
+ * The Art of Computer Programming, vol. 3, section 6.4.
+ */
 import { fail } from '../base/errors.js'
-import { randomPurpose, seededShuffle, streamNumber } from '../base/random.js'
+import { RandomSequence, randomPurpose, seededShuffle, streamNumber } from '../base/random.js'
 
 export interface SplitOptions {
   /** Shares of the steps, in any unit: [2, 4, 4]. [1] gives everything to step 1. */
   readonly proportions: readonly number[]
   /** 1-based: 1 SFT, 2 reward, 3 PPO. */
   readonly step: number
-  /** Share of each dataset's slice that is held back for evaluation, in [0, 1). */
+  /** Share of the step's part that is held back for evaluation, in [0, 1). */
   readonly evalFraction: number
   readonly seed: number
+  /** How often each training row is seen in an epoch (1); 0.5: half of the rows, 2: each row twice. */
+  readonly weight?: number
 }
+
+/** What becomes of the row at a place of its set: so many copies for training, or held out; else it is another step's. */
+export type SplitRule = (index: number) => { readonly copies: number; readonly held: boolean }
+
+/** 2^32 / phi, odd, so that the points of 2^32 rows are all different. */
+const golden = 0x9e3779b9
+const whole = 2 ** 32
+
+function numbersIn(text: string): number[] {
+  return text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)))
+}
+
+const usable = (numbers: readonly number[], count: number): boolean =>
+  numbers.length === count && numbers.every((number) => Number.isFinite(number) && number >= 0) && numbers.some((number) => number > 0)
 
 /** Reads "2,4,4" into numbers. `steps` is how many shares there must be. */
 export function parseDataSplit(text: string, steps = 3): number[] {
-  const shares = text.split(',').map((part) => (part.trim() === '' ? Number.NaN : Number(part)))
-  const valid =
-    shares.length === steps && shares.every((share) => Number.isFinite(share) && share >= 0) && shares.some((share) => share > 0)
-  if (!valid)
-    fail(
-      '--data-split',
-      `${steps} numbers of at least 0, not all 0, with commas between them`,
-      JSON.stringify(text),
-      '--data-split 2,4,4',
-    )
+  const shares = numbersIn(text)
+  if (!usable(shares, steps)) fail('--data-split', `${steps} numbers of at least 0, not all 0, with commas between them`, JSON.stringify(text), '--data-split 2,4,4')
   return shares
 }
 
-/** Rounds to the nearest whole number, halves to the even one, as Python's round: the boundaries are then the same. */
-function roundHalfEven(value: number): number {
-  const below = Math.floor(value)
-  const rest = value - below
-  if (rest !== 0.5) return Math.round(value)
-  return below % 2 === 0 ? below : below + 1
+/** Reads "1,0.5" into one weight for each data path; null gives each the weight 1. */
+export function parseDataWeights(text: string | null, paths: number): number[] {
+  if (text === null) return Array<number>(paths).fill(1)
+  const weights = numbersIn(text)
+  if (!usable(weights, paths)) {
+    const example = Array.from({ length: paths }, (_, i) => (i === 0 ? '1' : '0.5')).join(',')
+    fail('--data-weights', `${paths} number${paths === 1 ? '' : 's'} of at least 0, not all 0, one for each data path`, JSON.stringify(text), `--data-weights ${example}`)
+  }
+  return weights
 }
 
-/**
- * Slice boundaries [0, ..., n] of n rows: cumulative round(p_i n), the rounding excess subtracted from every
- * boundary, as DeepSpeed-Chat's get_raw_dataset_split_index does; never below 0, where that would go negative.
- */
-export function splitBoundaries(n: number, proportions: readonly number[]): number[] {
-  const total = proportions.reduce((sum, share) => sum + share, 0)
-  const boundaries = [0]
-  for (const share of proportions) boundaries.push(boundaries.at(-1)! + roundHalfEven((share / total) * n))
-  const excess = boundaries.at(-1)! - n
-  return boundaries.map((boundary, index) => (index === 0 ? 0 : Math.max(0, boundary - excess)))
-}
-
-/**
- * The row numbers of one dataset that one step may see, and those of its evaluation part. They depend on the number
- * of rows, the shares and the seed alone, so the three steps agree whatever other data paths each of them has.
- */
-export function splitIndices(n: number, options: SplitOptions): { train: Int32Array; eval: Int32Array } {
-  const { proportions, step, evalFraction, seed } = options
+/** The rule for one set. Errors: a step without a share, a fraction outside [0, 1). */
+export function splitRule({ proportions, step, evalFraction, seed, weight = 1 }: SplitOptions): SplitRule {
   if (!Number.isInteger(step) || step < 1 || step > proportions.length) {
     fail('data', `a step from 1 to ${proportions.length}`, String(step), 'one share of --data-split for each step')
   }
-  if (!(evalFraction >= 0 && evalFraction < 1))
-    fail('--eval-fraction', 'a number from 0 to below 1', String(evalFraction), '--eval-fraction 0.1')
-  const boundaries = splitBoundaries(n, proportions)
-  const permutation = seededShuffle(n, seed, streamNumber(randomPurpose.split))
-  const slice = permutation.subarray(boundaries[step - 1], boundaries[step])
-  const wanted = evalFraction === 0 ? 0 : Math.max(1, Math.round(slice.length * evalFraction))
-  // A slice of one row trains; training never gets nothing while evaluation gets something.
-  const evalRows = Math.min(wanted, Math.max(0, slice.length - 1))
-  return { train: slice.slice(0, slice.length - evalRows), eval: slice.slice(slice.length - evalRows) }
-}
-
-/**
- * Takes each dataset's slice, concatenates the slices and shuffles them once; the evaluation parts likewise. Every
- * row lands in at most one of the steps' parts, and in exactly one when the steps are taken together.
- */
-export function blend<T>(datasets: readonly (readonly T[])[], options: SplitOptions): { train: T[]; eval: T[] } {
-  const train: T[] = []
-  const held: T[] = []
-  for (const rows of datasets) {
-    const indices = splitIndices(rows.length, options)
-    for (const index of indices.train) train.push(rows[index]!)
-    for (const index of indices.eval) held.push(rows[index]!)
-  }
-  return {
-    train: shuffled(train, options.seed, streamNumber(randomPurpose.blend)),
-    eval: shuffled(held, options.seed, streamNumber(randomPurpose.evalBlend)),
+  if (!(evalFraction >= 0 && evalFraction < 1)) fail('--eval-fraction', 'a number from 0 to below 1', String(evalFraction), '--eval-fraction 0.1')
+  const total = proportions.reduce((sum, share) => sum + share, 0)
+  const boundary = (steps: number): number => Math.round((proportions.slice(0, steps).reduce((sum, share) => sum + share, 0) / total) * whole)
+  const start = boundary(step - 1)
+  const end = boundary(step)
+  const heldStart = end - Math.round((end - start) * evalFraction)
+  // of a weight of 1.5, the rows of the first half of the interval are seen twice
+  const copies = Math.floor(weight)
+  const moreEnd = start + (weight - copies) * (heldStart - start)
+  const offset = new RandomSequence(seed, streamNumber(randomPurpose.split)).word()
+  return (index) => {
+    const point = (Math.imul(index, golden) + offset) >>> 0
+    if (point < start || point >= end) return { copies: 0, held: false }
+    return point >= heldStart ? { copies: 0, held: true } : { copies: copies + (point < moreEnd ? 1 : 0), held: false }
   }
 }
 
-function shuffled<T>(rows: readonly T[], seed: number, stream: number): T[] {
+/** The rows of all sets in one order that depends on how many they are and on the seed. */
+export function blended<T>(rows: readonly T[], seed: number, part: 'train' | 'eval'): T[] {
+  const stream = streamNumber(part === 'train' ? randomPurpose.blend : randomPurpose.evalBlend)
   return Array.from(seededShuffle(rows.length, seed, stream), (index) => rows[index]!)
 }

@@ -1,13 +1,14 @@
 // Continuous batching: prompts wait, enter a slot with a packed prefill, decode one token a step, leave when finished;
 // a freed slot is refilled at once. A sample depends on its prompt, its seed and the weights alone.
 import { fail } from '../base/errors.js'
+import { philox } from '../base/random.js'
 import type { Decoder } from '../model/decoder.js'
 import { native } from '../binding/native.js'
 import type { Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import { KvCache } from './kvCache.js'
 import type { Draw, SamplingOptions } from './sampling.js'
-import { checkSampling, sampleTokens } from './sampling.js'
+import { Edits, checkSampling, sampleTokens } from './sampling.js'
 
 export interface GenerateOptions extends SamplingOptions {
   maxNewTokens: number
@@ -47,18 +48,25 @@ interface Slot {
   ids: number[]
   logprobs: number[]
   pages: number[]
+  edits: Edits | null
   /** Most tokens it may draw. */
   limit: number
 }
 
-/** Seed of row `index` of a run: rows never share random numbers. */
-export function rowSeed(seed: number, index: number): bigint {
-  return BigInt.asUintN(64, BigInt(seed) ^ (BigInt(index) << 32n))
+/**
+ * Seed of row `index` of a run, or of one of several samples of it: no two share random numbers. Sample 0 is what the row
+ * would draw alone.
+ */
+export function rowSeed(seed: number, index: number, sample = 0): bigint {
+  const own = BigInt.asUintN(64, BigInt(seed) ^ (BigInt(index) << 32n))
+  if (sample === 0) return own
+  const [low, high] = philox([sample, 0, 0, 0], [Number(own & 0xffffffffn), Number(own >> 32n)])
+  return BigInt(low) | (BigInt(high) << 32n)
 }
 
 /** Yields finished rows as they finish. Errors: an empty prompt, a prompt that leaves no room, a cut that makes no sense. */
 export async function* generate(decoder: Decoder, rows: readonly GenerateRow[], options: GenerateOptions): AsyncGenerator<Generated> {
-  checkSampling(options)
+  checkSampling(options, decoder.spec.vocab)
   for (const [i, { ids }] of rows.entries()) checkPrompt(decoder, ids, i)
   if (rows.length === 0) return
   const longest = Math.max(...rows.map((r) => Math.min(r.ids.length + options.maxNewTokens, decoder.maxPositions)))
@@ -107,7 +115,7 @@ function checkPrompt(decoder: Decoder, ids: Int32Array, index: number): void {
 
 function enter(decoder: Decoder, row: GenerateRow, index: number, options: GenerateOptions): Slot {
   const limit = Math.min(options.maxNewTokens, decoder.maxPositions - row.ids.length)
-  return { index, seed: row.seed, prompt: row.ids, ids: [], logprobs: [], pages: [], limit }
+  return { index, seed: row.seed, prompt: row.ids, ids: [], logprobs: [], pages: [], edits: Edits.of(row.ids, options), limit }
 }
 
 function finished(slot: Slot, options: GenerateOptions): Generated['finish'] | null {
@@ -160,11 +168,12 @@ async function decode(decoder: Decoder, cache: KvCache, slots: readonly Slot[], 
 async function draw(decoder: Decoder, hidden: Tensor, slots: readonly Slot[], options: GenerateOptions): Promise<void> {
   using scope = new Scope()
   scope.own(hidden)
-  const draws: Draw[] = slots.map((s) => ({ seed: s.seed, position: s.prompt.length + s.ids.length }))
+  const draws: Draw[] = slots.map((s) => ({ seed: s.seed, position: s.prompt.length + s.ids.length, edits: s.edits }))
   const out = sampleTokens(decoder, hidden, draws, options)
   const [tokens, logprobs] = await Promise.all([scope.own(out.tokens).read(), scope.own(out.logprobs).read()])
   for (const [i, s] of slots.entries()) {
     s.ids.push(tokens[i]!)
+    s.edits?.drew(tokens[i]!)
     s.logprobs.push(logprobs[i]!)
   }
 }

@@ -11,7 +11,7 @@ import type { Decoder } from '../model/decoder.js'
 import type { HeadKind } from '../model/spec.js'
 import { Scope } from '../tensor/scope.js'
 import type { LoopOptions, MachineOptions } from './shared.js'
-import { Throughput, loadModel, noteRows, openDevice, saveModel, stepsOf, totalSteps } from './shared.js'
+import { Throughput, hubHooks, loadModel, noteRows, openDevice, saveModel, stepsOf, totalSteps } from './shared.js'
 
 export interface StageOptions extends StageDataOptions, MachineOptions {
   modelNameOrPath: string
@@ -34,7 +34,7 @@ export interface OpenStage<Row> extends Disposable {
 
 /** Reads the stage's rows, loads the model, tokenises, and says what was dropped. Errors: as each of these. */
 export async function openStage<Row>(run: Run, options: StageOptions, kind: StageKind<Row>): Promise<OpenStage<Row>> {
-  const data = await stageData(options, kind.step)
+  const data = await stageData(options, kind.step, hubHooks(run.hooks))
   const scope = new Scope()
   try {
     const device = scope.own(openDevice(options))
@@ -43,7 +43,7 @@ export async function openStage<Row>(run: Run, options: StageOptions, kind: Stag
     const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions) }
     const train = await kind.rows(data.train, tokenize)
     const held = await kind.rows(data.eval, tokenize)
-    noteRows(run, train.report, held.report, data.skipped)
+    noteRows(run, train.report, held.report, data)
     return { model, train: train.rows, held: held.rows, [Symbol.dispose]: () => scope.dispose() }
   } catch (error) {
     scope.dispose()

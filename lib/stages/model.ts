@@ -1,6 +1,8 @@
 // Using a model: load a folder, generate, stream, score.
 import { AsyncQueue } from '../base/asyncQueue.js'
 import { fail } from '../base/errors.js'
+import { readGenerationConfig } from '../checkpoint/generationConfig.js'
+import type { GenerationConfig } from '../checkpoint/generationConfig.js'
 import { LoadedModel } from '../checkpoint/model.js'
 import { packByTokens, packRows, splitPacked } from '../data/packing.js'
 import type { TokenRow } from '../data/records.js'
@@ -10,6 +12,7 @@ import { scoreLogprobs, scoreValues } from '../engine/logprobs.js'
 import { generate, generateAll, rowSeed } from '../rollout/generate.js'
 import type { GenerateOptions, GenerateRow } from '../rollout/generate.js'
 import { StopTexts, cutAtStop } from '../rollout/stopText.js'
+import { plainDrawing } from './useOptions.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
 
@@ -22,25 +25,40 @@ export interface ModelOptions {
   threads?: number
 }
 
+/** What is left out, or null, the model's generation_config.json decides, and then the default that is named here. */
 export interface SampleOptions {
   /** Longest answer in tokens; default 128. */
-  maxNewTokens?: number
+  maxNewTokens?: number | null
   /** Always the likeliest token; the same as temperature 0. */
   greedy?: boolean
   /** Default 1. */
-  temperature?: number
+  temperature?: number | null
   /** Keep the k likeliest tokens; 0 = off (the default). */
-  topK?: number
+  topK?: number | null
   /** Keep the likeliest tokens up to this probability; 1 = off (the default). */
-  topP?: number
+  topP?: number | null
+  /** Keep tokens at least this likely relative to the likeliest; 0 = off (the default). */
+  minP?: number | null
+  /** Divides the logits of tokens in prompt and answer; 1 = off (the default). */
+  repetitionPenalty?: number | null
+  /** Taken from the logits of tokens that the answer has; 0 = off (the default). */
+  presencePenalty?: number
+  /** Added to the logits of single tokens; -Infinity: never drawn. */
+  logitBias?: ReadonlyMap<number, number>
   /** Texts that end an answer; `text` is cut there. */
   stop?: string | readonly string[]
-  /** Answers depend on it and the row's place alone; default 1234. */
-  seed?: number
+  /** Token ids that end an answer, beside the model's own end tokens. */
+  stopIds?: readonly number[]
+  /** Answers to each prompt, one after another; default 1. */
+  numReturnSequences?: number
+  /** Answers depend on it and the row's place alone; default 1234. A list gives each prompt its own. */
+  seed?: number | readonly number[]
   /** Answers decoded side by side, default 16. Never changes a result. */
   batchSize?: number
   /** generate: throws the signal's reason. stream: ends the answer where it is. */
   signal?: AbortSignal
+  /** Stand in for the defaults. */
+  fallback?: { maxNewTokens: number; temperature: number; topP: number }
 }
 
 /** One answer of n tokens. */
@@ -65,13 +83,16 @@ export class Model implements Disposable {
   private constructor(
     private readonly device: NativeDevice,
     private readonly loaded: LoadedModel,
+    /** What the checkpoint's makers want. */
+    readonly generationConfig: GenerationConfig,
   ) {}
 
   /** Opens a folder in the Hugging Face layout. Errors name the folder, file or weight. */
   static async load(folder: string, { device = 'cpu', dtype = 'fp32', threads = 0 }: ModelOptions = {}): Promise<Model> {
     const opened = createDevice({ device, threads })
     try {
-      return new Model(opened, await LoadedModel.load(opened, folder, { dtype }))
+      const generationConfig = await readGenerationConfig(folder)
+      return new Model(opened, await LoadedModel.load(opened, folder, { dtype }), generationConfig)
     } catch (error) {
       opened.dispose()
       throw error
@@ -97,22 +118,24 @@ export class Model implements Disposable {
     return this.loaded.decoder.maxPositions
   }
 
-  /** One answer per prompt, in their order. A text is encoded with the tokenizer's special tokens in front. */
+  /**
+   * One answer per prompt, in their order; with numReturnSequences n, n of the first prompt, then n of the next (for a
+   * single prompt the first of them). A text is encoded with the tokenizer's special tokens in front.
+   */
   generate(prompt: string | Int32Array, options?: SampleOptions): Promise<Answer>
   generate(prompts: readonly (string | Int32Array)[], options?: SampleOptions): Promise<Answer[]>
   async generate(prompts: string | Int32Array | readonly (string | Int32Array)[], options: SampleOptions = {}): Promise<Answer | Answer[]> {
     if (typeof prompts === 'string' || prompts instanceof Int32Array) return (await this.generate([prompts], options))[0]!
-    const answers = new Array<Answer>(prompts.length)
+    const answers = new Array<Answer>(prompts.length * (options.numReturnSequences ?? 1))
     for await (const { index, answer } of this.answers(prompts, options)) answers[index] = answer
     return answers
   }
 
-  /** As generate, each answer as soon as it is finished. */
+  /** As generate, each answer as soon as it is finished; `index` is its place among all. */
   async *answers(prompts: readonly (string | Int32Array)[], options: SampleOptions = {}): AsyncGenerator<{ index: number; answer: Answer }> {
-    const { seed = 1234 } = options
     const stops = this.#stops(options)
     const watch = stops.length > 0 ? new StopTexts(this.#need('stop texts'), stops) : null
-    const rows = prompts.map((p, i): GenerateRow => ({ ids: this.#promptIds(p), seed: rowSeed(seed, i) }))
+    const rows = this.#rows(prompts, options)
     const settings = { ...this.#settings(options), ...(watch && { stop: (i: number, token: number) => watch.push(i, token) }) }
     for await (const { index, ids, logprobs, finish } of generate(this.loaded.decoder, rows, settings)) {
       const text = this.tokenizer && cutAtStop(this.tokenizer.decode(ids, { skipSpecial: true }), stops)
@@ -142,8 +165,7 @@ export class Model implements Disposable {
       return found || left || (options.signal?.aborted ?? false)
     }
     const { signal: _, ...settings } = this.#settings(options)
-    const row = { ids: this.#promptIds(prompt), seed: rowSeed(options.seed ?? 1234, 0) }
-    const done = generateAll(this.loaded.decoder, [row], { ...settings, stop }).then(
+    const done = generateAll(this.loaded.decoder, this.#rows([prompt], { ...options, numReturnSequences: 1 }), { ...settings, stop }).then(
       () => {
         if (!found) pieces.push(cutAtStop(held + text.end(), stops))
         pieces.end()
@@ -216,15 +238,43 @@ export class Model implements Disposable {
     return ids.length > 0 || start === null ? ids : Int32Array.of(start)
   }
 
-  #settings(options: SampleOptions): GenerateOptions {
-    const { maxNewTokens = 128, greedy = false, temperature = 1, topK = 0, topP = 1, batchSize = 16, signal } = options
-    if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) fail('generate', 'maxNewTokens of 1 or more', String(maxNewTokens), '128')
-    const base = { maxNewTokens, temperature: greedy ? 0 : temperature, topK, topP, eosIds: this.loaded.eosIds, maxBatch: batchSize, pageSize: 16 }
-    return signal ? { ...base, signal } : base
+  #rows(prompts: readonly (string | Int32Array)[], { seed = 1234, numReturnSequences: samples = 1 }: SampleOptions): GenerateRow[] {
+    if (typeof seed !== 'number' && seed.length !== prompts.length) fail('generate', `one seed for each of ${prompts.length} prompts`, String(seed.length), 'one number for all of them')
+    if (!Number.isInteger(samples) || samples < 1) fail('generate', 'numReturnSequences of 1 or more', String(samples), '1')
+    return prompts.flatMap((p, i) => {
+      const ids = this.#promptIds(p)
+      return Array.from({ length: samples }, (_, k): GenerateRow => ({ ids, seed: typeof seed === 'number' ? rowSeed(seed, i, k) : rowSeed(seed[i]!, 0, k) }))
+    })
   }
 
-  #stops({ stop = [] }: SampleOptions): readonly string[] {
-    return (typeof stop === 'string' ? [stop] : stop).filter((s) => s !== '')
+  #settings(options: SampleOptions): GenerateOptions {
+    const { generationConfig: config, loaded } = this
+    const { greedy = false, batchSize = 16, signal, fallback = plainDrawing } = options
+    const maxNewTokens = options.maxNewTokens ?? config.maxNewTokens ?? fallback.maxNewTokens
+    if (!Number.isInteger(maxNewTokens) || maxNewTokens < 1) fail('generate', 'maxNewTokens of 1 or more', String(maxNewTokens), '128')
+    const stopIds = options.stopIds ?? []
+    const wrong = stopIds.find((id) => !Number.isInteger(id) || id < 0 || id >= this.vocabSize)
+    if (wrong !== undefined) fail('generate', `stop ids from 0 to ${this.vocabSize - 1}`, String(wrong), "ids of the model's own tokenizer")
+    const banned = (config.banned ?? []).filter((id) => id < this.vocabSize).map((id): [number, number] => [id, -Infinity])
+    return {
+      maxNewTokens,
+      temperature: greedy ? 0 : (options.temperature ?? config.temperature ?? fallback.temperature),
+      topK: options.topK ?? config.topK ?? 0,
+      topP: options.topP ?? config.topP ?? fallback.topP,
+      minP: options.minP ?? config.minP ?? 0,
+      repetitionPenalty: options.repetitionPenalty ?? config.repetitionPenalty ?? 1,
+      presencePenalty: options.presencePenalty ?? 0,
+      logitBias: new Map([...banned, ...(options.logitBias ?? [])]),
+      eosIds: [...loaded.eosIds, ...stopIds],
+      maxBatch: batchSize,
+      pageSize: 16,
+      ...(signal && { signal }),
+    }
+  }
+
+  #stops({ stop }: SampleOptions): readonly string[] {
+    const given = typeof stop === 'string' ? [stop] : (stop ?? [])
+    return [...given, ...(this.tokenizer ? (this.generationConfig.stop ?? []) : [])].filter((s) => s !== '')
   }
 
   #need(what: string): Tokenizer {

@@ -21,9 +21,11 @@ export const outputOptions = {
 
 /** Which rows to train on. */
 export const dataOptions = {
-  dataPath: option.requiredTexts('JSONL or JSON files (.gz too), or folders of them'),
+  dataPath: option.requiredTexts('JSONL, JSON, CSV (.gz too) or Parquet files, folders of them, or hub ids'),
+  dataWeights: option.optionalText('how often the rows of each data path are seen, e.g. 1,0.5: half of the rows of the second'),
+  columns: option.optionalText('fields of the rows by other names, e.g. prompt=question,chosen=best,rejected=worst'),
   dataSplit: option.optionalText('shares of the rows for SFT, reward and PPO, e.g. 2,4,4; without it a stage uses all rows'),
-  evalDataPath: option.texts('held-out rows; without it --eval-fraction'),
+  evalDataPath: option.texts('held-out rows, or none; without it --eval-fraction, or the test split of a data folder'),
   evalFraction: option.number(0, 'share of the rows held out for evaluation', { min: 0, max: 0.99 }),
   maxSeqLen: option.integer(512, 'longest row; longer ones are dropped and counted', { min: 2, unit: 'tokens' }),
 }

@@ -8,7 +8,7 @@ import { promptRows } from '../data/tokenize.js'
 import { ppoOptions } from './options.js'
 import { PpoLoop } from './ppoLoop.js'
 import { PpoModels } from './ppoModels.js'
-import { noteRows, openDevice, saveModel, silent, withRun } from './shared.js'
+import { hubHooks, noteRows, openDevice, saveModel, silent, withRun } from './shared.js'
 
 export type PpoOptions = Resolved<typeof ppoOptions>
 
@@ -32,14 +32,14 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
   const options = resolveOptions('ppo', ppoOptions, given)
   refuseCuts(options)
   return withRun('ppo', options, hooks, async (run) => {
-    const data = await stageData(options, 3)
+    const data = await stageData(options, 3, hubHooks(run.hooks))
     using device = openDevice(options)
     using models = await PpoModels.load(device, options)
     const { tokenizer, decoder } = models.actor
     const tokenize = { tokenizer, vocabSize: decoder.spec.vocab, maxPromptLen: options.maxPromptSeqLen }
     const train = await promptRows(data.train, tokenize)
     const held = await promptRows(data.eval, tokenize)
-    noteRows(run, train.report, held.report, data.skipped)
+    noteRows(run, train.report, held.report, data)
 
     const loop = new PpoLoop(run, models, options)
     const before = await loop.evaluate(held.rows, 0)

@@ -2,7 +2,7 @@
 import { open, stat } from 'node:fs/promises'
 import { dirname } from 'node:path'
 
-import { Interrupted, fail } from '../base/errors.js'
+import { Interrupted, UsageError, fail } from '../base/errors.js'
 import { atomicFile, failOnFile, makeFolder } from '../base/files.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
@@ -97,27 +97,55 @@ export async function generate(given: Given<typeof generateOptions>, hooks: RunH
   const at = { file: '--prompt', line: 1, unit: 'row' } as const
   const raw: readonly RawRow[] = input === null ? [{ kind: 'prompt', prompt: prompt!, at }] : await rowsOf(input)
   using model = await openModel(options)
+  noteIgnored(model, hooks)
   const prompts = raw.map((row) => promptIds(model, row))
+  const sampling = { ...options, logitBias: parseLogitBias(options.logitBias), stopIds: parseIds(options.stopIds) }
+  const total = prompts.length * options.numReturnSequences
   const waiting = new Map<number, Answer>()
   const result: GenerateResult = { answers: [], tokens: 0, seconds: 0, output }
   const started = performance.now()
   await writeLines(output, sink, hooks, async (write) => {
     hooks.progress.start()
-    for await (const { index, answer } of model.answers(prompts, { ...options, ...signalOf(hooks) })) {
+    for await (const { index, answer } of model.answers(prompts, { ...sampling, ...signalOf(hooks) })) {
       waiting.set(index, answer)
       // finished rows come in any order; lines are written in the order of the input
       for (let next = result.answers.length; waiting.has(next); next++) {
         const { outputIds, text, logprobs, finish } = waiting.get(next)!
         waiting.delete(next)
-        const done = { outputIds: Array.from(outputIds), text, logprobs: floats(logprobs, raw[next]!), finish }
+        const done = { outputIds: Array.from(outputIds), text, logprobs: floats(logprobs, raw[Math.floor(next / options.numReturnSequences)]!), finish }
         result.answers.push(done)
         result.tokens += outputIds.length
         await write(JSON.stringify({ output_ids: done.outputIds, text, logprobs: done.logprobs, finish }))
       }
-      hooks.progress.update('generate', result.answers.length, raw.length, [`${result.tokens} tokens`])
+      hooks.progress.update('generate', result.answers.length, total, [`${result.tokens} tokens`])
     }
   })
   return { ...result, seconds: (performance.now() - started) / 1000 }
+}
+
+/** Says which fields of generation_config.json have no meaning here. */
+export function noteIgnored({ generationConfig: { ignored } }: Model, hooks: RunHooks): void {
+  if (ignored.length > 0) hooks.progress.note(`generation_config.json asks for ${ignored.join(', ')}, which is not there: answers are drawn without`)
+}
+
+/** ["50256=-100", "11=2.5"] -> ids and what is added to their logits. */
+export function parseLogitBias(pairs: readonly string[]): Map<number, number> {
+  return new Map(
+    pairs.map((pair) => {
+      const [, id, bias] = /^(\d+)=(-?inf|[-+]?[\d.]+(?:e[-+]?\d+)?)$/i.exec(pair) ?? []
+      const value = /^-inf$/i.test(bias ?? '') ? -Infinity : Number(bias)
+      if (id === undefined || Number.isNaN(value)) throw new UsageError('--logit-bias', 'id=bias with a token id and a number', JSON.stringify(pair), '--logit-bias 50256=-100')
+      return [Number(id), value]
+    }),
+  )
+}
+
+/** ["50256"] -> ids. */
+export function parseIds(words: readonly string[]): number[] {
+  return words.map((word) => {
+    if (!/^\d+$/.test(word)) throw new UsageError('--stop-ids', 'token ids', JSON.stringify(word), '--stop-ids 50256')
+    return Number(word)
+  })
 }
 
 function promptIds(model: Model, row: RawRow): Int32Array {

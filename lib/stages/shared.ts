@@ -8,6 +8,8 @@ import { LoadedModel, expectReplaceable } from '../checkpoint/model.js'
 import type { LoadOptions } from '../checkpoint/model.js'
 import { epochOrder, batches } from '../data/epochs.js'
 import type { TokenReport } from '../data/records.js'
+import type { StageData } from '../data/stageData.js'
+import type { HubHooks } from '../hub/resolve.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
 
@@ -28,24 +30,31 @@ export function loadModel(device: NativeDevice, folder: string, options: Machine
 
 export const silent: RunHooks = { progress: new Progress(process.stderr, true) }
 
+/** A download from the hub shows on the run's progress line and ends with the run. */
+export function hubHooks({ progress, signal }: RunHooks): HubHooks {
+  const megabytes = (bytes: number): number => Math.round(bytes / 1e6)
+  return { signal, onProgress: ({ id, file, bytes, totalBytes }) => progress.update(`download ${id}`, megabytes(bytes), megabytes(totalBytes), ['MB', file]) }
+}
+
 /**
- * "sft: 480 of 500 rows, dropped 20 with a prompt over the limit, skipped 3 transcripts without a shared Assistant:";
- * the transcripts, which the reader skips, are not among the rows.
+ * "sft: 480 of 500 rows, dropped 20 with a prompt over the limit, skipped 3 rows with no prompt or no answer"; those,
+ * which the reader skips, are not among the kept or the dropped ones.
  */
-export function describeReport(what: string, report: TokenReport, transcripts = 0): string {
+export function describeReport(what: string, report: TokenReport, unusable = 0): string {
   const lost = [
     report.droppedPrompt ? `${report.droppedPrompt} with a prompt over the limit` : '',
     report.droppedAnswer ? `${report.droppedAnswer} with an answer over the limit` : '',
     report.skipped ? `${report.skipped} in which nothing counts` : '',
   ].filter(Boolean)
   const dropped = lost.length ? `, dropped ${lost.join(', ')}` : ''
-  const skipped = transcripts ? `, skipped ${transcripts} transcript${transcripts === 1 ? '' : 's'} without a shared Assistant:` : ''
+  const skipped = unusable ? `, skipped ${unusable} row${unusable === 1 ? '' : 's'} with no prompt or no answer` : ''
   return `${what}: ${report.kept} of ${report.rows} rows${dropped}${skipped}`
 }
 
 /** Says how many rows there are, and which of the held-out ones were dropped. */
-export function noteRows(run: Run, train: TokenReport, held: TokenReport, transcripts: number): void {
-  run.progress.note(describeReport(run.stage, train, transcripts))
+export function noteRows(run: Run, train: TokenReport, held: TokenReport, { skipped, notes }: Pick<StageData, 'skipped' | 'notes'>): void {
+  for (const note of notes) run.progress.note(note)
+  run.progress.note(describeReport(run.stage, train, skipped))
   if (held.kept < held.rows) run.progress.note(describeReport(`${run.stage}, held out`, held))
 }
 

@@ -80,8 +80,8 @@ export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Pr
 /** Every option checked before the first step starts. */
 function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...rest }: TrainGiven): Plan {
   const shared = resolveOptions('train', pipelineOptions, rest)
-  const { dataPath, dataSplit, evalDataPath, evalFraction, maxSeqLen, device, dtype, threads, seed, outputDir } = shared
-  const common = { dataPath, dataSplit, evalDataPath, evalFraction, device, dtype, threads, seed }
+  const { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, maxSeqLen, device, dtype, threads, seed, outputDir } = shared
+  const common = { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, device, dtype, threads, seed }
   const at = (...parts: string[]): string => join(outputDir, ...parts)
   return {
     shared,

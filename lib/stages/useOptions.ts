@@ -6,30 +6,42 @@ const modelOption = { model: option.requiredText('model folder in the Hugging Fa
 const { seed: _seed, ...computeOptions } = machineOptions
 const seedOption = { seed: option.integer(1234, 'every draw follows from it and the row', { min: 0 }) }
 
-/** How answers are drawn. */
-export const samplingOptions = {
-  maxNewTokens: option.integer(128, 'longest answer', { min: 1, unit: 'tokens' }),
+const orElse = (fallback: number): string => `without it as the model's generation_config.json says, else ${fallback}`
+
+/** How answers are drawn; what is not given the model's generation_config.json decides, and then `fallback`. */
+const drawing = (fallback: { maxNewTokens: number; temperature: number; topP: number }) => ({
+  maxNewTokens: option.optionalInteger(`longest answer; ${orElse(fallback.maxNewTokens)}`, { min: 1, unit: 'tokens' }),
   greedy: option.flag(false, 'always the likeliest token; the same as --temperature 0'),
-  temperature: option.number(1, 'sampling temperature; 0 = greedy', { min: 0 }),
-  topK: option.integer(0, 'keep the k likeliest tokens; 0 = off', { min: 0 }),
-  topP: option.number(1, 'keep the likeliest tokens up to this probability; 1 = off', { min: 0.001, max: 1 }),
+  temperature: option.optionalNumber(`sampling temperature, 0 = greedy; ${orElse(fallback.temperature)}`, { min: 0 }),
+  topK: option.optionalInteger(`keep the k likeliest tokens, 0 = off; ${orElse(0)}`, { min: 0 }),
+  topP: option.optionalNumber(`keep the likeliest tokens up to this probability, 1 = off; ${orElse(fallback.topP)}`, { min: 0.001, max: 1 }),
+  minP: option.optionalNumber(`keep tokens at least this likely relative to the likeliest, 0 = off; ${orElse(0)}`, { min: 0, max: 1 }),
+  repetitionPenalty: option.optionalNumber(`divides the logits of tokens in prompt and answer, 1 = off; ${orElse(1)}`, { min: 0.01 }),
+  presencePenalty: option.number(0, 'taken from the logits of tokens that the answer has', { min: -100, max: 100 }),
+  logitBias: option.texts('id=bias pairs added to logits, e.g. 50256=-100 to ban a token'),
   stop: option.texts('texts that end an answer; the text is cut there'),
+  stopIds: option.texts('token ids that end an answer, beside the end tokens of the model'),
   ...seedOption,
-}
+})
+
+/** Where neither the caller nor generation_config.json says. */
+export const plainDrawing = { maxNewTokens: 128, temperature: 1, topP: 1 }
+export const chatDrawing = { maxNewTokens: 512, temperature: 0.7, topP: 0.95 }
 
 export const generateOptions = {
   ...modelOption,
   prompt: option.optionalText('one prompt'),
-  input: option.optionalText('rows {prompt} or {input_ids}: a JSONL or JSON file (.gz too), or a folder of them'),
+  input: option.optionalText('rows {prompt} or {input_ids}: a data file, a folder of them, or a hub id'),
   output: option.optionalText('JSONL file for {output_ids, text, logprobs, finish}; without it the answers go to stdout'),
-  ...samplingOptions,
+  ...drawing(plainDrawing),
+  numReturnSequences: option.integer(1, 'answers to each prompt, one line each', { min: 1, max: 1000000 }),
   batchSize: option.integer(16, 'answers decoded side by side; never changes a result', { min: 1, unit: 'rows' }),
   ...computeOptions,
 }
 
 export const scoreOptions = {
   ...modelOption,
-  input: option.requiredText('rows {input_ids}, {text} or {prompt, response}: a JSONL or JSON file (.gz too), or a folder of them'),
+  input: option.requiredText('rows {input_ids}, {text} or {prompt, response}: a data file, a folder of them, or a hub id'),
   output: option.optionalText('JSONL file for {input_ids, logprobs}, or {input_ids, values, score} of a reward model; without it stdout'),
   batchTokens: option.integer(4096, 'tokens per forward pass; never changes a result', { min: 1, unit: 'tokens' }),
   ...computeOptions,
@@ -38,10 +50,7 @@ export const scoreOptions = {
 export const chatOptions = {
   ...modelOption,
   system: option.optionalText('text before the conversation'),
-  ...samplingOptions,
-  maxNewTokens: option.integer(512, 'longest answer', { min: 1, unit: 'tokens' }),
-  temperature: option.number(0.7, 'sampling temperature; 0 = greedy', { min: 0 }),
-  topP: option.number(0.95, 'keep the likeliest tokens up to this probability; 1 = off', { min: 0.001, max: 1 }),
+  ...drawing(chatDrawing),
   ...computeOptions,
 }
 

@@ -1,6 +1,6 @@
 // init, score, generate, chat and the stages from the command line, on a model of a few thousand numbers.
-import { readFile, readdir } from 'node:fs/promises'
-import { join } from 'node:path'
+import { readFile, readdir, writeFile } from 'node:fs/promises'
+import { basename, join } from 'node:path'
 
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
@@ -175,14 +175,15 @@ test('Ctrl-C: the stage saves and the process ends with 130', async (t) => {
 test('Ctrl-C in generate --output: the answers that are done are kept', async (t) => {
   const model = await freshModel(t)
   const dir = await folder(t)
-  const rows = Array.from({ length: 4000 }, (_, i) => ({ prompt: `hello ${i % 10}` }))
+  const rows = Array.from({ length: 40000 }, (_, i) => ({ prompt: `hello ${i % 10}` }))
   const output = join(dir, 'answers.jsonl')
   let sent = false
-  const ended = await threefold(['generate', '--model', model, '--input', await jsonl(join(dir, 'p.jsonl'), rows), '--output', output, '--max-new-tokens', '40'], {
+  // one row at a time, so that the first progress line tells of an answer that is done
+  const ended = await threefold(['generate', '--model', model, '--input', await jsonl(join(dir, 'p.jsonl'), rows), '--output', output, '--max-new-tokens', '40', '--batch-size', '1'], {
     onStderr: (text, kill) => {
-      if (sent || !/^generate [1-9]\d*\/4000/m.test(text)) return
+      if (sent || !/^generate \d+\/40000/m.test(text)) return
       sent = true
-      kill('SIGINT')
+      setTimeout(() => kill('SIGINT'), 1000)
     },
   })
   t.is(ended.status, 130, ended.stderr)
@@ -191,4 +192,35 @@ test('Ctrl-C in generate --output: the answers that are done are kept', async (t
   t.true(done.length > 0 && done.length < rows.length, `${done.length} answers`)
   const again = parsed(await ok(t, ['generate', '--model', model, '--input', await jsonl(join(dir, 'p.jsonl'), rows.slice(0, done.length)), '--max-new-tokens', '40', '--json']))
   t.deepEqual(done, again, 'the first answers of the input')
+})
+
+test('generation_config.json decides what the caller does not; several samples; a seed for each prompt', async (t) => {
+  const folder = await freshModel(t)
+  const alone = async (options: Parameters<Model['generate']>[1]) => {
+    using model = await Model.load(folder, { threads: 1 })
+    return (await model.generate(['hello', 'hello 1'], { maxNewTokens: 6, ...options })).map((a) => Array.from(a.outputIds))
+  }
+  const greedy = await alone({ greedy: true })
+  await writeFile(join(folder, 'generation_config.json'), JSON.stringify({ do_sample: false, max_new_tokens: 3, suppress_tokens: [greedy[0]![0]!] }))
+  const banned = await alone({ maxNewTokens: null })
+  t.true(banned.every((ids) => ids.length <= 3), 'max_new_tokens holds')
+  t.false(banned.flat().includes(greedy[0]![0]!), 'a suppressed token is never drawn')
+  t.deepEqual(banned, await alone({ maxNewTokens: 3 }), 'and so does do_sample: false')
+  await writeFile(join(folder, 'generation_config.json'), JSON.stringify({ do_sample: true, top_k: 1 }))
+  t.deepEqual(await alone({}), greedy, 'top-k 1 is greedy')
+  const free = { topK: 0, temperature: 1 }
+  const one = await alone({ ...free, seed: 5 })
+  const three = await alone({ ...free, seed: 5, numReturnSequences: 3 })
+  t.is(three.length, 6)
+  t.deepEqual([three[0], three[3]], one, 'the first sample of each prompt is what it draws alone')
+  t.notDeepEqual(three[1], three[0])
+  t.notDeepEqual(three[2], three[1])
+  const own = await alone({ ...free, seed: [7, 8] })
+  t.deepEqual([(await alone({ ...free, seed: [7, 9] }))[0], (await alone({ ...free, seed: [9, 8] }))[1]], own)
+  const prompts = await jsonl(join(folder, '..', `${basename(folder)}-p.jsonl`), [{ prompt: 'hello' }])
+  const lines = parsed(await ok(t, ['generate', '--model', folder, '--input', prompts, '--num-return-sequences', '3', '--top-k', '0', '--seed', '5', '--max-new-tokens', '6', '--json', '--quiet']))
+  t.deepEqual(lines.map((l) => l['output_ids']), three.slice(0, 3))
+  const stopped = await threefold(['generate', '--model', folder, '--prompt', 'hello', '--logit-bias', 'x=1'])
+  t.is(stopped.status, 2)
+  t.regex(stopped.stderr, /\[--logit-bias\] expected id=bias .* received "x=1"/)
 })

@@ -173,6 +173,22 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
   ['labels of another length', () => onRows('{"input_ids":[5,6],"labels":[5]}\n'), 'data', /labels.*rows\.jsonl line 1/],
   ['text without a tokenizer', () => onRows('{"text":"hello"}\n'), /./, /tokenizer/],
   ['rows that are all too long', () => onRows(JSON.stringify({ input_ids: Array(50).fill(5) }) + '\n'), 'data', /--max-seq-len 32.*none of 1/],
+  ['a Parquet file that is cut off', () => onRows('PAR1 and what follows', 'rows.parquet'), 'data', /a whole Parquet file.*rows\.parquet.*no PAR1 at both ends/],
+  ['a CSV row with a value too many', () => onRows('prompt,response\na,b\nc,d,e\n', 'rows.csv'), 'data', /2 values, as in the header, in .*rows\.csv line 3, received 3/],
+  ['a JSON array that is cut off', () => onRows('[{"input_ids": [5, 6]},\n {"input_ids"', 'rows.json'), 'data', /the row that begins at line 2 column 2 of .*rows\.json/],
+  ['a file of an unknown kind', () => onRows('x', 'rows.txt'), 'data', /\.jsonl.*\.parquet, received .*rows\.txt/],
+  ['columns that are no pairs', () => given({ columns: 'prompt' }), '--columns', /pairs field=column.*"prompt"/],
+  ['columns that the rows have not', () => given({ columns: 'text=body' }), 'data', /a field "body" for text in .*rows\.jsonl line 1, received the fields "input_ids"/],
+  ['a weight too few', async () => given({ dataPath: [await rows(), await rows()], dataWeights: '1' }), '--data-weights', /2 numbers.*"1"/],
+  [
+    'a hub id that is not in the cache, offline',
+    async () => {
+      Object.assign(process.env, { HF_HUB_OFFLINE: '1', HF_HOME: root })
+      return given({ dataPath: ['owner/name'] })
+    },
+    'hub',
+    /the dataset owner\/name in .*HF_HUB_OFFLINE is set/,
+  ],
   ['a data split with too few shares', () => given({ dataSplit: '2,4' }), '--data-split', /3 numbers.*"2,4"/],
   ['a data split that leaves nothing', () => onRows(ids.repeat(4), 'rows.jsonl', { dataSplit: '0,1,1' }), 'data', /rows for this step.*none of 4/],
   ['rows without pairs for a reward model', async () => reward({ modelNameOrPath: await opt(), dataPath: [await rows()], threads: 1 }), 'data', /chosen/],

@@ -3,7 +3,7 @@ import path from 'node:path'
 import { gzipSync } from 'node:zlib'
 import test from 'ava'
 import type { RawRow } from '../../../lib/data/records.js'
-import { readDataset, readDatasets } from '../../../lib/data/readers.js'
+import { openDataset, readDataset, readDatasets } from '../../../lib/data/readers.js'
 import { sharedPromptLength } from '../../../lib/data/rowShapes.js'
 import { failsWith, temporaryFolder, writeLines } from './support.js'
 
@@ -48,7 +48,7 @@ test('every shape of row is understood', async (t) => {
     { kind: 'ids', ids: Int32Array.of(1, 2, 3), labels: null },
     { kind: 'ids', ids: Int32Array.of(1, 2, 3), labels: Int32Array.of(-100, 2, 3) },
   ])
-  t.deepEqual(rows[4]!.at, { file, line: 5, unit: 'line' })
+  t.deepEqual(rows[4]!.at, { file, line: 5, unit: 'line', index: 4 })
 })
 
 test('the shared prompt ends at the last Assistant: that both texts hold', (t) => {
@@ -94,8 +94,28 @@ test('files, folders, arrays and gzip', async (t) => {
     all!.rows.map((row) => (row.kind === 'text' ? row.text : '')),
     ['a1', 'a2', 'b1', 'b2', 'c1', 'c2', 'd1'],
   )
-  t.deepEqual(all!.rows[1]!.at, { file: path.join(data, 'a.json'), line: 2, unit: 'row' })
+  t.deepEqual(all!.rows[1]!.at, { file: path.join(data, 'a.json'), line: 2, unit: 'row', index: 1 })
   t.is(one!.rows.length, 2)
+})
+
+test('a data set is read as it is asked for, and again from the start', async (t) => {
+  const folder = await temporaryFolder(t)
+  await writeLines(folder, 'train.jsonl', [{ text: 'a' }, { chosen: 'x', rejected: 'y' }, { text: 'b' }, { wrong: 1 }])
+  await writeFile(path.join(folder, 'test.csv'), 'text,note\n"c, d",\n')
+  const dataset = await openDataset(folder)
+  t.deepEqual(dataset.files, [path.join(folder, 'train.jsonl')])
+  for (const _ of [1, 2]) {
+    const texts: unknown[] = []
+    await failsWith(t, async () => {
+      for await (const row of dataset.rows()) texts.push([row.kind === 'text' && row.text, row.at.index])
+    }, 'train.jsonl line 4')
+    t.deepEqual(texts, [['a', 0], ['b', 2]], 'the rows before a wrong one, with their places in the set')
+    t.is(dataset.skipped, 1)
+  }
+  const held: RawRow[] = []
+  for await (const row of dataset.held!.rows()) held.push(row)
+  t.deepEqual(withoutPlace(held), [{ kind: 'text', text: 'c, d' }])
+  t.is(dataset.held!.held, null)
 })
 
 const wrongRows: readonly (readonly [string, unknown, ...string[]])[] = [

@@ -1,7 +1,8 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { batches, epochOrder } from '../../../lib/data/epochs.js'
-import { blend, parseDataSplit, splitBoundaries, splitIndices } from '../../../lib/data/split.js'
+import { blended, parseDataSplit, parseDataWeights, splitRule } from '../../../lib/data/split.js'
+import type { SplitOptions } from '../../../lib/data/split.js'
 import { failsWith } from './support.js'
 
 const numbers = (count: number): number[] => Array.from({ length: count }, (_, index) => index)
@@ -10,61 +11,104 @@ const shares = fc
   .array(fc.integer({ min: 0, max: 10 }), { minLength: 1, maxLength: 5 })
   .filter((list) => list.some((share) => share > 0))
 
-test('boundaries follow DeepSpeed-Chat: round, then take the excess off every boundary', (t) => {
-  t.deepEqual(splitBoundaries(100, [2, 4, 4]), [0, 20, 60, 100])
-  t.deepEqual(splitBoundaries(2312, [2, 4, 4]), [0, 462, 1387, 2312])
-  // 0.5 rounds to even: 5 * 0.5 = 2.5 -> 2 twice, one short, so every boundary moves up by one.
-  t.deepEqual(splitBoundaries(5, [1, 1]), [0, 3, 5])
-  t.deepEqual(splitBoundaries(2, [1, 1, 1]), [0, 0, 1, 2])
-  t.deepEqual(splitBoundaries(10, [10, 0, 0]), [0, 10, 10, 10])
-})
+/** Training rows (once for each copy) and held-out rows of the first n. */
+function parts(n: number, options: SplitOptions): { train: number[]; held: number[] } {
+  const rule = splitRule(options)
+  const train: number[] = []
+  const held: number[] = []
+  for (let i = 0; i < n; i++) {
+    const row = rule(i)
+    for (let copy = 0; copy < row.copies; copy++) train.push(i)
+    if (row.held) held.push(i)
+  }
+  return { train, held }
+}
+const base: SplitOptions = { proportions: [2, 4, 4], step: 1, evalFraction: 0, seed: 1234 }
+const all = (n: number, options: Omit<SplitOptions, 'step'>): number[] => options.proportions.flatMap((_, i) => Object.values(parts(n, { ...options, step: i + 1 })).flat())
 
-test('the steps of a split are a partition of the rows', (t) => {
+test('the parts of the steps together are every row once', (t) => {
   fc.assert(
-    fc.property(
-      fc.integer({ min: 0, max: 300 }),
-      shares,
-      fc.nat(1000),
-      fc.double({ min: 0, max: 0.9, noNaN: true }),
-      (n, proportions, seed, evalFraction) => {
-        const parts = proportions.flatMap((_, index) => {
-          const { train, eval: held } = splitIndices(n, { proportions, step: index + 1, evalFraction, seed })
-          t.true(held.length === 0 || train.length > 0)
-          return [...train, ...held]
-        })
-        t.deepEqual(sorted(parts), numbers(n))
-      },
-    ),
+    fc.property(fc.integer({ min: 0, max: 300 }), shares, fc.nat(2 ** 40), fc.double({ min: 0, max: 0.9, noNaN: true }), (n, proportions, seed, evalFraction) => {
+      t.deepEqual(sorted(all(n, { proportions, evalFraction, seed })), numbers(n))
+    }),
+  )
+  t.deepEqual(parts(300, { ...base, proportions: [0, 1, 0], step: 1 }), { train: [], held: [] })
+  t.deepEqual(parts(300, { ...base, proportions: [1] }).train, numbers(300), 'without --data-split every row, in order')
+})
+
+test('every share is met to within a few rows, for any number of them', (t) => {
+  // The count in an interval differs from its share by a multiple of log n at most, and by the smallest one for the golden
+  // ratio (Ostrowski 1922); a shuffle would differ by sqrt(n). The bound below is what was measured, with a margin.
+  for (const seed of [0, 1, 1234, 99_999])
+    for (const n of [1, 2, 3, 7, 10, 33, 100, 1000, 4181, 6765, 20_000, 300_000])
+      for (const [step, share] of [0.2, 0.4, 0.4].entries()) {
+        const { train, held } = parts(n, { ...base, seed, step: step + 1, evalFraction: 0.1 })
+        for (const [found, wanted] of [[train.length, 0.9 * share * n], [held.length, 0.1 * share * n]] as const)
+          t.true(Math.abs(found - wanted) < 2.5, `seed ${seed}, step ${step + 1}: ${found} of ${n} instead of ${wanted}`)
+      }
+})
+
+test('a set that grows at its end moves no row', (t) => {
+  fc.assert(
+    fc.property(fc.integer({ min: 1, max: 200 }), fc.nat(300), fc.integer({ min: 1, max: 3 }), fc.nat(1000), fc.double({ min: 0.1, max: 2.5, noNaN: true }), (n, more, step, seed, weight) => {
+      const options = { ...base, step, seed, weight, evalFraction: 0.25 }
+      const before = parts(n, options)
+      const after = parts(n + more, options)
+      t.deepEqual(after.train.filter((i) => i < n), before.train)
+      t.deepEqual(after.held.filter((i) => i < n), before.held)
+    }),
   )
 })
 
-test('what is held back is the tail of the slice, at least one row', (t) => {
-  const base = { proportions: [1, 1], step: 2, seed: 3 }
-  const whole = splitIndices(40, { ...base, evalFraction: 0 })
-  const cut = splitIndices(40, { ...base, evalFraction: 0.25 })
-  t.deepEqual([...cut.train, ...cut.eval], [...whole.train])
-  t.is(cut.eval.length, 5)
-  t.is(whole.eval.length, 0)
-  t.is(splitIndices(40, { ...base, evalFraction: 0.001 }).eval.length, 1)
+test('another seed is another split, and the same seed the same', (t) => {
+  const of = (seed: number): number[] => parts(1000, { ...base, seed, step: 2 }).train
+  t.deepEqual(of(5), of(5))
+  const same = (a: number, b: number): number => of(a).filter((i) => of(b).includes(i)).length
+  for (const [a, b] of [[0, 1], [1, 2], [1234, 1235], [7, 2 ** 33 + 7]] as const) t.true(same(a, b) < 390, `${a} and ${b} share ${same(a, b)} of 400`)
 })
 
-test('a blend holds every slice once, shuffled, the same for the same seed', (t) => {
-  const datasets = [numbers(50), numbers(30).map((value) => value + 1000)]
-  const options = { proportions: [2, 4, 4], step: 2, evalFraction: 0.2, seed: 5 }
-  const result = blend(datasets, options)
-  t.is(result.train.length, 16 + 10)
-  t.is(result.eval.length, 4 + 2)
-  t.is(new Set([...result.train, ...result.eval]).size, 32)
-  t.deepEqual(blend(datasets, options), result)
-  t.notDeepEqual(blend(datasets, { ...options, seed: 6 }).train, result.train)
-  const firstOther = result.train.findIndex((value) => value >= 1000)
-  t.true(
-    result.train.slice(firstOther).some((value) => value < 1000),
-    'the datasets are mixed',
-  )
-  // A dataset's slice does not depend on which other paths stand beside it.
-  const alone = blend([datasets[1]!], options)
-  t.deepEqual(sorted(alone.train), sorted(result.train.filter((value) => value >= 1000)))
+test('what is held out depends on neither the step nor the weight of the others', (t) => {
+  const held = parts(500, { ...base, evalFraction: 0.2, step: 3 }).held
+  t.deepEqual(parts(500, { ...base, evalFraction: 0.2, step: 3, weight: 3 }).held, held)
+  t.true(Math.abs(held.length - 40) < 3)
+})
+
+test('a weight is how often the rows are seen, and a larger one keeps those of a smaller one', (t) => {
+  const train = (weight: number): number[] => parts(1000, { ...base, step: 2, weight }).train
+  for (const weight of [0, 0.25, 0.5, 1, 1.5, 2, 3.1]) t.true(Math.abs(train(weight).length - 400 * weight) < 2 + 2 * weight, `${weight}: ${train(weight).length}`)
+  t.deepEqual(train(0), [])
+  t.deepEqual(train(2), train(1).flatMap((i) => [i, i]))
+  const quarter = new Set(train(0.25))
+  t.is(train(0.5).filter((i) => quarter.has(i)).length, quarter.size)
+  t.deepEqual([...new Set(train(1.5))], train(1))
+})
+
+test('rows stand together as likely as apart: no step has a period of the rows', (t) => {
+  // sets that alternate between sources (of every 2nd, 3rd, ... row) give each step its share of each source
+  for (const period of [2, 3, 5, 8, 10, 13, 100]) {
+    for (let rest = 0; rest < Math.min(period, 5); rest++) {
+      const found = parts(period * 2000, { ...base, step: 2 }).train.filter((i) => i % period === rest).length
+      t.true(Math.abs(found / 2000 - 0.4) < 0.02, `${found} of 2000 rows ${rest} of every ${period}`)
+    }
+  }
+})
+
+test('blending is one shuffle, the same for the same seed', (t) => {
+  const rows = [...numbers(50), ...numbers(30).map((value) => value + 1000)]
+  const mixed = blended(rows, 5, 'train')
+  t.deepEqual(sorted(mixed), rows)
+  t.deepEqual(blended(rows, 5, 'train'), mixed)
+  t.notDeepEqual(blended(rows, 6, 'train'), mixed)
+  t.notDeepEqual(blended(rows, 5, 'eval'), mixed)
+  const firstOther = mixed.findIndex((value) => value >= 1000)
+  t.true(mixed.slice(firstOther).some((value) => value < 1000), 'the sets are mixed')
+})
+
+test('--data-weights is read or refused', async (t) => {
+  t.deepEqual(parseDataWeights(null, 2), [1, 1])
+  t.deepEqual(parseDataWeights(' 1, 0.5', 2), [1, 0.5])
+  for (const [text, paths] of [['1', 2], ['1,2,3', 2], ['0,0', 2], ['-1,1', 2], ['a,1', 2], ['', 1]] as const)
+    await failsWith(t, () => parseDataWeights(text, paths), '[--data-weights]', JSON.stringify(text), paths === 1 ? '--data-weights 1' : '--data-weights 1,0.5')
 })
 
 test('--data-split is read or refused', async (t) => {
@@ -73,8 +117,8 @@ test('--data-split is read or refused', async (t) => {
   for (const text of ['2,4', '2,4,4,1', '2,,4', '0,0,0', '-1,1,1', 'a,b,c', '']) {
     await failsWith(t, () => parseDataSplit(text), '[--data-split]', JSON.stringify(text), 'Try --data-split 2,4,4')
   }
-  await failsWith(t, () => splitIndices(5, { proportions: [1], step: 2, evalFraction: 0, seed: 0 }), 'a step from 1 to 1')
-  await failsWith(t, () => splitIndices(5, { proportions: [1], step: 1, evalFraction: 1, seed: 0 }), '--eval-fraction')
+  await failsWith(t, () => splitRule({ proportions: [1], step: 2, evalFraction: 0, seed: 0 }), 'a step from 1 to 1')
+  await failsWith(t, () => splitRule({ proportions: [1], step: 1, evalFraction: 1, seed: 0 }), '--eval-fraction')
 })
 
 test('the order of an epoch depends on seed and epoch alone', (t) => {

@@ -4,6 +4,10 @@ import { readFileSync } from 'node:fs'
 import test from 'ava'
 
 import { shapeName } from '../../../lib/data/records.js'
+import { splitOf } from '../../../lib/data/folders.js'
+import { dataEndings, formatOf } from '../../../lib/data/formats/formats.js'
+import { mappings } from '../../../lib/data/mappings/choose.js'
+import { columnsMapping } from '../../../lib/data/mappings/columns.js'
 import { parseRow } from '../../../lib/data/rowShapes.js'
 import { RowEncoder } from '../../../lib/data/rowIds.js'
 import { cells, fenced, sectionsOf } from './markdown.js'
@@ -39,6 +43,39 @@ test('the table of what each step uses says where a shape is refused', (t) => {
       else t.notThrows(step, `${shape} step ${s}`)
     }
   }
+})
+
+const listed = (cell: string): string[] => [...cell.matchAll(/`([^`]+)`/g)].map((match) => match[1]!)
+
+test('the endings are those of the formats', (t) => {
+  const rows = cells(sections.get('Files')!)
+  t.deepEqual(rows.flatMap((row) => listed(row[1]!)), dataEndings)
+  for (const [kind, endings] of rows) for (const ending of listed(endings!)) t.is(formatOf(`rows${ending}`)?.kind, kind, ending)
+})
+
+test('the words of a split are those that file names are told by', (t) => {
+  const text = sections.get('Files')!
+  const words = (before: string): string[] => listed(new RegExp(`${before} \\(([^)]*)\\)`).exec(text.replaceAll('\n', ' '))![1]!)
+  for (const [before, split] of [['train split', 'train'], ['validation split', 'validation'], ['test split', 'test']] as const) {
+    t.true(words(before).length > 1)
+    for (const word of words(before)) t.is(splitOf(`${word}-0.csv`), split)
+  }
+})
+
+test('the known sets are those of lib/data/mappings/, in their order', (t) => {
+  const rows = cells(sections.get('Known sets')!)
+  t.deepEqual(
+    rows.map(([set, columns, byColumns]) => [listed(set!).length > 0 ? listed(set!) : [set], listed(columns!), byColumns]),
+    mappings.map(({ name, sets, columns, signature }) => [sets.length > 0 ? sets : [name], columns, signature ? 'yes' : '']),
+  )
+  for (const { name, repo } of mappings) if (repo) t.true(rows.some((row) => row[0]!.includes(name) && row[3]!.includes(repo)))
+})
+
+test('the fields of --columns are those it takes', (t) => {
+  const fields = listed(/Before `=` stands one of ([^;]*);/.exec(sections.get('Any other set')!.replaceAll('\n', ' '))![1]!)
+  const error = t.throws(() => columnsMapping('nothing=x'))
+  t.true(error.message.includes(`one of the fields ${fields.join(', ')} before`), error.message)
+  t.notThrows(() => columnsMapping(/--columns (\S+)/.exec(fenced(sections.get('Any other set')!, 'sh')[0]!)![1]!))
 })
 
 for (const [row, message] of cells(sections.get('Errors')!)) {

@@ -9,8 +9,8 @@ import { Interrupted } from '../../../lib/base/errors.js'
 import { ppo } from '../../../lib/stages/ppo.js'
 import { reward } from '../../../lib/stages/reward.js'
 import { sft } from '../../../lib/stages/sft.js'
-import { failsWith } from '../data/support.js'
-import { column, evaluations, makeModel, makeSetting, readLines, steps, stopAt, weightsOf } from './support.js'
+import { failsWith, writeLines } from '../data/support.js'
+import { column, evaluations, makeModel, makeSetting, preferenceRows, readLines, steps, stopAt, weightsOf } from './support.js'
 import type { Setting } from './support.js'
 
 interface Steps extends Setting {
@@ -18,12 +18,13 @@ interface Steps extends Setting {
   critic: string
 }
 
-/** SFT and reward model of the toy task; SFT so briefly that PPO has something left to learn. */
+/** SFT and reward model of the toy task; SFT mostly on wrong answers, so that PPO has something left to learn. */
 async function trained(t: ExecutionContext): Promise<Steps> {
   const setting = await makeSetting(t)
   const { folder, model, data } = setting
   const run = { dataPath: [data], perDeviceTrainBatchSize: 8, lrSchedulerType: 'constant' as const, maxSeqLen: 48 }
-  const { model: actor } = await sft({ ...run, modelNameOrPath: model, learningRate: 1e-3, maxSteps: 2, outputDir: join(folder, 'sft') })
+  const wrong = await writeLines(folder, 'sft.jsonl', preferenceRows.map(({ prompt, chosen, rejected }, i) => ({ prompt, response: i % 3 === 0 ? chosen : rejected })))
+  const { model: actor } = await sft({ ...run, dataPath: [wrong], modelNameOrPath: model, learningRate: 3e-3, maxSteps: 12, outputDir: join(folder, 'sft') })
   const { model: critic } = await reward({ ...run, modelNameOrPath: model, learningRate: 3e-3, numTrainEpochs: 6, centerRewardsCoefficient: 0.01, outputDir: join(folder, 'reward') })
   return { ...setting, actor: actor!, critic: critic! }
 }
@@ -47,7 +48,7 @@ test('ppo: the reward rises, the recorded log-probs are exact, both models load 
   const result = await ppo({ ...small, actorModelNameOrPath: actor, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.25, numTrainEpochs: 6, ppoEpochs: 2, klCoef: 0.02, checkLogprobs: true, outputDir })
   const lines = await readLines(outputDir, 'metrics')
   const trainedLines = steps(lines)
-  t.is(trainedLines.length, 6 * 3 * 2 * 2, '36 prompts, 12 an experience, 2 epochs of 2 mini-batches')
+  t.is(trainedLines.length, 6 * 3 * 2 * 2, '35 prompts, 12 an experience, 2 epochs of 2 mini-batches')
   const finite = [
     'loss', 'loss/policy_avg', 'loss/value_avg', 'rollout/logprob_gap_max', 'objective/scores', 'objective/score_clipfrac', 'objective/kl', 'objective/non_score_reward', 'objective/rlhf_reward',
     'completions/mean_length', 'completions/clipped_ratio', 'policy/approxkl_avg', 'policy/clipfrac_avg', 'policy/entropy_avg', 'val/ratio', 'val/ratio_max', 'val/clipfrac_avg',

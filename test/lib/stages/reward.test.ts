@@ -27,8 +27,8 @@ test('reward: accuracy on held-out pairs rises; metrics, interval and folder', a
 
   const after = result.after!
   t.true(after.accuracy > 0.9 && after.chosen > after.rejected && after.loss < result.before!.loss)
-  t.is(after.pairs, 12)
-  t.deepEqual(after.interval, wilsonInterval(after.accuracy * 12, 12, normal95))
+  t.is(after.pairs, 13)
+  t.deepEqual(after.interval, wilsonInterval(after.accuracy * 13, 13, normal95))
   const judged = evaluations(lines)
   t.deepEqual(column(judged, 'step'), [0, 20, 40])
   t.like(judged[2], { 'eval/accuracy': after.accuracy, 'eval/loss': after.loss, 'eval/rewards/chosen': after.chosen, 'eval/rewards/rejected': after.rejected, 'eval/accuracy_low': after.interval[0], 'eval/accuracy_high': after.interval[1] })

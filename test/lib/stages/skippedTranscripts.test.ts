@@ -9,12 +9,12 @@ import { describeReport } from '../../../lib/stages/shared.js'
 import { writeLines } from '../data/support.js'
 import { makeSetting, preferenceRows, stopAt } from './support.js'
 
-const note = 'skipped 2 transcripts without a shared Assistant:'
+const note = 'skipped 2 rows with no prompt or no answer'
 
 test('the note counts them apart from the rows', (t) => {
   const report = { rows: 10, kept: 8, droppedPrompt: 2, droppedAnswer: 0, skipped: 0 }
   t.is(describeReport('sft', report, 2), `sft: 8 of 10 rows, dropped 2 with a prompt over the limit, ${note}`)
-  t.is(describeReport('sft', { ...report, kept: 10, droppedPrompt: 0 }, 1), 'sft: 10 of 10 rows, skipped 1 transcript without a shared Assistant:')
+  t.is(describeReport('sft', { ...report, kept: 10, droppedPrompt: 0 }, 1), 'sft: 10 of 10 rows, skipped 1 row with no prompt or no answer')
 })
 
 test('sft, reward, ppo and pretrain say it', async (t) => {
