@@ -4,38 +4,25 @@
  * Format: github.com/huggingface/safetensors, README "Format".
  */
 import { isUtf8 } from 'node:buffer'
-import type { FileHandle } from 'node:fs/promises'
-import { open } from 'node:fs/promises'
 import { fail } from '../base/errors.js'
-import { failOnFile } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
-import type { StoredDtype } from './storedDtype.js'
 import { dtypeBytes, isStoredDtype } from './storedDtype.js'
-
-/** One tensor of a file. Its bytes lie at [begin, end) of the file itself, row-major, little-endian. */
-export interface TensorEntry {
-  readonly name: string
-  readonly dtype: StoredDtype
-  readonly shape: readonly number[]
-  readonly begin: number
-  readonly end: number
-}
+import type { StoredTensor, WeightFile } from './storedTensors.js'
+import { elementCount, readAt, readTensor, shown, withFile } from './tensorFiles.js'
 
 const lengthBytes = 8
 /** The reference implementation's own limit. */
 const maxHeaderBytes = 100_000_000
-/** One read call takes at most 2^31 - 1 bytes; smaller pieces keep the thread pool free for others. */
-const readBytes = 1 << 26
 
 function failOn(file: string, expected: string, received: string, cure = 'to copy or download the file again'): never {
   fail('safetensors', `${expected} in ${file}`, received, cure)
 }
 
-export class SafetensorsFile {
+export class SafetensorsFile implements WeightFile {
   private constructor(
     readonly file: string,
     /** In the order of their bytes. */
-    readonly entries: ReadonlyMap<string, TensorEntry>,
+    readonly entries: ReadonlyMap<string, StoredTensor>,
     readonly metadata: Readonly<Record<string, string>>,
   ) {}
 
@@ -58,12 +45,12 @@ export class SafetensorsFile {
     })
   }
 
-  entry(name: string): TensorEntry {
+  entry(name: string): StoredTensor {
     const entry = this.entries.get(name)
     if (entry !== undefined) return entry
     failOn(
       this.file,
-      `the tensor "${name}"`,
+      `the tensor ${shown(name)}`,
       `${this.entries.size} tensors without it`,
       'the checkpoint of the model that config.json describes',
     )
@@ -71,10 +58,7 @@ export class SafetensorsFile {
 
   /** One tensor's bytes, in an array of its own (so a typed view on `.buffer` is aligned). */
   async read(name: string): Promise<Uint8Array> {
-    const { begin, end } = this.entry(name)
-    const bytes = new Uint8Array(end - begin)
-    await this.readInto(name, bytes)
-    return bytes
+    return readTensor(this.entry(name))
   }
 
   /** Fills `into` with the tensor's bytes from byte `from` of the tensor on, to read a large one in pieces. */
@@ -83,33 +67,12 @@ export class SafetensorsFile {
     if (from < 0 || begin + from + into.byteLength > end) {
       failOn(
         this.file,
-        `a range within the ${end - begin} bytes of "${name}"`,
+        `a range within the ${end - begin} bytes of ${shown(name)}`,
         `${from} to ${from + into.byteLength}`,
         'a smaller piece',
       )
     }
     await withFile(this.file, (handle) => readAt(handle, into, begin + from, this.file))
-  }
-}
-
-async function withFile<T>(file: string, use: (handle: FileHandle) => Promise<T>): Promise<T> {
-  let handle: FileHandle | null = null
-  try {
-    handle = await open(file, 'r')
-    return await use(handle)
-  } catch (error) {
-    return failOnFile(error, `to read ${file}`)
-  } finally {
-    await handle?.close()
-  }
-}
-
-async function readAt(handle: FileHandle, into: Uint8Array, position: number, file: string): Promise<void> {
-  for (let done = 0; done < into.byteLength;) {
-    const wanted = Math.min(readBytes, into.byteLength - done)
-    const { bytesRead } = await handle.read(into, done, wanted, position + done)
-    if (bytesRead === 0) failOn(file, `${into.byteLength} bytes at offset ${position}`, `only ${done}`)
-    done += bytesRead
   }
 }
 
@@ -126,12 +89,12 @@ function parseHeader(bytes: Buffer, file: string): Record<string, unknown> {
 }
 
 interface Header {
-  readonly entries: Map<string, TensorEntry>
+  readonly entries: Map<string, StoredTensor>
   readonly metadata: Record<string, string>
 }
 
 function checkHeader(header: Record<string, unknown>, dataStart: number, size: number, file: string): Header {
-  const found: TensorEntry[] = []
+  const found: StoredTensor[] = []
   for (const [name, value] of Object.entries(header)) {
     if (name !== '__metadata__') found.push(checkEntry(name, value, dataStart, size, file))
   }
@@ -143,7 +106,7 @@ function checkHeader(header: Record<string, unknown>, dataStart: number, size: n
       const problem = begin < expected ? 'an overlap with the tensor before it' : 'a gap before it'
       failOn(
         file,
-        `tensor "${name}" to begin at byte ${expected - dataStart} of the data`,
+        `tensor ${shown(name)} to begin at byte ${expected - dataStart} of the data`,
         `byte ${begin - dataStart}, ${problem}`,
       )
     }
@@ -153,30 +116,32 @@ function checkHeader(header: Record<string, unknown>, dataStart: number, size: n
   return { entries: new Map(found.map((entry) => [entry.name, entry])), metadata: checkMetadata(header['__metadata__'], file) }
 }
 
-function checkEntry(name: string, value: unknown, dataStart: number, size: number, file: string): TensorEntry {
-  const tensor = `tensor "${name}"`
+function checkEntry(name: string, value: unknown, dataStart: number, size: number, file: string): StoredTensor {
+  const tensor = `tensor ${shown(name)}`
   if (!isJsonObject(value)) failOn(file, `an object for ${tensor}`, kindOf(value))
   const { dtype, shape, data_offsets: offsets } = value
   if (!isStoredDtype(dtype)) {
-    const received = typeof dtype === 'string' ? JSON.stringify(dtype) : kindOf(dtype)
-    failOn(
-      file,
-      `a dtype of ${Object.keys(dtypeBytes).join(', ')} for ${tensor}`,
-      received,
-      'to save the checkpoint in one of these types',
-    )
+    const expected = `a dtype of ${Object.keys(dtypeBytes).join(', ')} for ${tensor}`
+    failOn(file, expected, brief(dtype), 'to save the checkpoint in one of these types')
   }
-  if (!isCountList(shape)) failOn(file, `a shape of whole numbers for ${tensor}`, JSON.stringify(shape) ?? 'nothing')
+  if (!isCountList(shape)) failOn(file, `a shape of whole numbers for ${tensor}`, brief(shape))
   if (!isCountList(offsets) || offsets.length !== 2)
-    failOn(file, `two data_offsets for ${tensor}`, JSON.stringify(offsets) ?? 'nothing')
+    failOn(file, `two data_offsets for ${tensor}`, brief(offsets))
   const [from, to] = offsets as [number, number]
   const available = size - dataStart
   if (from > to || to > available) {
     failOn(file, `data_offsets within the ${available} bytes of data for ${tensor}`, `${from} to ${to}`)
   }
-  const bytes = shape.reduce((product, extent) => product * extent, dtypeBytes[dtype])
+  const bytes = elementCount(shape) * dtypeBytes[dtype]
   if (to - from !== bytes) failOn(file, `${bytes} bytes for ${tensor} (${dtype} [${shape.join(', ')}])`, `${to - from}`)
-  return { name, dtype, shape, begin: dataStart + from, end: dataStart + to }
+  return { name, dtype, shape, file, begin: dataStart + from, end: dataStart + to }
+}
+
+/** A value of the header for an error message. Only flat lists are shown: JSON.stringify fails on deep ones. */
+function brief(value: unknown): string {
+  if (typeof value === 'string') return shown(value)
+  const isFlat = Array.isArray(value) && value.length <= 16 && value.every((item) => typeof item === 'number')
+  return isFlat ? JSON.stringify(value) : kindOf(value)
 }
 
 function isCountList(value: unknown): value is number[] {
@@ -187,7 +152,7 @@ function checkMetadata(value: unknown, file: string): Record<string, string> {
   if (value === undefined) return {}
   if (!isJsonObject(value)) failOn(file, 'an object in "__metadata__"', kindOf(value))
   for (const [key, text] of Object.entries(value)) {
-    if (typeof text !== 'string') failOn(file, `a string in "__metadata__" field "${key}"`, kindOf(text))
+    if (typeof text !== 'string') failOn(file, `a string in "__metadata__" field ${shown(key)}`, kindOf(text))
   }
   return value as Record<string, string>
 }

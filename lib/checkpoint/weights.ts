@@ -9,10 +9,11 @@ import { bytesOf, numel } from '../tensor/device.js'
 import type { DType, Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import type { TensorSource } from './safetensorsWriter.js'
-import type { TensorEntry } from './safetensors.js'
-import { SafetensorsFolder } from './shards.js'
 import { f32ToBf16, isFloatDtype } from './storedDtype.js'
 import type { StoredDtype } from './storedDtype.js'
+import { openWeights } from './storedTensors.js'
+import type { StoredTensor } from './storedTensors.js'
+import { throughStrides } from './strides.js'
 
 /** Writes fp32 values into a tensor of fp32 or bf16. */
 export function writeFloats(t: Tensor, values: Float32Array): void {
@@ -57,12 +58,12 @@ export interface LoadReport {
  * fresh.
  */
 export async function loadWeights(decoder: Decoder, family: Family, folder: string): Promise<LoadReport> {
-  const stored = await SafetensorsFolder.open(folder)
+  const stored = await openWeights(folder)
   const used = new Set<string>()
   const missing = new Set<string>()
   const misshapen = new Set<string>()
   let freshValueHead = false
-  const found: { parameter: Parameter; entry: TensorEntry }[] = []
+  const found: { parameter: Parameter; entry: StoredTensor }[] = []
   for (const parameter of parametersOf(decoder, family)) {
     const { name, shape } = parameter.place
     const entry = spellings(name, family).map((s) => stored.entries.get(s)).find((e) => e !== undefined)
@@ -79,12 +80,12 @@ export async function loadWeights(decoder: Decoder, family: Family, folder: stri
     surplus.length ? `surplus ${list(surplus)}` : '',
   ].filter(Boolean)
   if (complaints.length) fail('weights', `in ${folder} the weights its config.json describes`, complaints.join('; '), 'the checkpoint that belongs to this config.json')
-  await fill(decoder, folder, stored, found)
+  await fill(decoder, folder, found)
   return { freshValueHead }
 }
 
 /** Enqueues one load for each parameter, waits for all, and names the first number that is not finite. */
-async function fill(decoder: Decoder, folder: string, stored: SafetensorsFolder, found: readonly { parameter: Parameter; entry: TensorEntry }[]): Promise<void> {
+async function fill(decoder: Decoder, folder: string, found: readonly { parameter: Parameter; entry: StoredTensor }[]): Promise<void> {
   const { device } = decoder
   using scope = new Scope()
   const files = new Map<string, MappedFile>()
@@ -92,12 +93,13 @@ async function fill(decoder: Decoder, folder: string, stored: SafetensorsFolder,
   bad.write(new Int32Array(found.length).fill(-1))
   for (const [i, { parameter, entry }] of found.entries()) {
     if (!isFloatDtype(entry.dtype)) fail('weights', `fp32, bf16 or fp16 weights in ${folder}`, `${entry.dtype} for ${entry.name}`, 'a checkpoint in one of these types')
-    const { file } = stored.fileOf(entry.name)
-    if (!files.has(file)) files.set(file, scope.own(new (native().MappedFile)(file)))
     const { unit, slot, shape, place } = parameter
-    const { begin, end, dtype } = entry
+    const { file, begin, end, dtype, strides } = entry
+    if (!files.has(file)) files.set(file, scope.own(new (native().MappedFile)(file)))
+    const lies = strides ? throughStrides(place.lies, shape[0]!, shape[1] ?? 1, entry.shape, strides) : place.lies
+    if (!lies) fail('weights', `contiguous weights in ${folder}`, `a view of them, with strides, as ${entry.name}`, 'to save the checkpoint from contiguous tensors')
     const out = scope.own(unit.params.view(unit.slot(slot).offset, [shape[0]!, shape[1] ?? 1]))
-    native().unpack(device, { file: files.get(file)!, begin, end, stored: dtype, ...place.lies, out, bad: scope.own(bad.view(i, [1])) })
+    native().unpack(device, { file: files.get(file)!, begin, end, stored: dtype, ...lies, out, bad: scope.own(bad.view(i, [1])) })
   }
   const places = (await bad.read()) as Int32Array
   const wrong = places.findIndex((p) => p >= 0)

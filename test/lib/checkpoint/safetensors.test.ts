@@ -5,9 +5,11 @@ import fc from 'fast-check'
 import { ThreefoldError } from '../../../lib/base/errors.js'
 import { SafetensorsFile } from '../../../lib/checkpoint/safetensors.js'
 import { tensorOf, writeSafetensors } from '../../../lib/checkpoint/safetensorsWriter.js'
-import { SafetensorsFolder, writeSafetensorsFolder } from '../../../lib/checkpoint/shards.js'
+import { writeSafetensorsFolder } from '../../../lib/checkpoint/shards.js'
 import type { StoredDtype } from '../../../lib/checkpoint/storedDtype.js'
 import { dtypeBytes } from '../../../lib/checkpoint/storedDtype.js'
+import type { StoredWeights } from '../../../lib/checkpoint/storedTensors.js'
+import { openWeights } from '../../../lib/checkpoint/storedTensors.js'
 import { failsWith, temporaryFolder } from '../data/support.js'
 
 /** A file from a header value (or its text) and data bytes, without the writer under test. */
@@ -97,6 +99,10 @@ const brokenFiles: readonly (readonly [string, Uint8Array, ...string[]])[] = [
   ['unknown dtype', fileBytes({ a: tensor([0, 8], { dtype: 'F12' }) }, data), 'tensor "a"', '"F12"', 'BF16'],
   ['no dtype', fileBytes({ a: { shape: [2], data_offsets: [0, 8] } }, data), 'received nothing'],
   ['negative shape', fileBytes({ a: tensor([0, 8], { shape: [-2] }) }, data), 'shape', '[-2]'],
+  // Found by fuzzing: JSON.parse takes any depth, JSON.stringify does not.
+  ['deep shape', fileBytes(`{"a":{"dtype":"F32","shape":${'['.repeat(20_000)}${']'.repeat(20_000)}}}`), 'shape', 'received an array'],
+  ['deep dtype', fileBytes(`{"a":{"dtype":${'['.repeat(20_000)}${']'.repeat(20_000)}}}`), 'dtype', 'received an array'],
+  ['long name', fileBytes({ ['n'.repeat(1000)]: 3 }), `"${'n'.repeat(80)}..."`],
   ['three offsets', fileBytes({ a: tensor([0, 4, 8]) }, data), 'two data_offsets', 'tensor "a"'],
   ['torn data', fileBytes({ a: tensor([0, 8]) }, data.subarray(0, 5)), 'within the 5 bytes', 'tensor "a"', '0 to 8'],
   ['backward offsets', fileBytes({ a: tensor([8, 0]) }, data), '8 to 0'],
@@ -188,28 +194,30 @@ test('shards and their index', async (t) => {
   }
   t.deepEqual(index.metadata, { total_size: 20 })
   t.is(index.weight_map['w4'], names[2])
-  const read = await SafetensorsFolder.open(folder)
+  const read = await openWeights(folder)
   for (let w = 0; w < 5; w++) t.deepEqual([...(await read.read(`w${w}`))], [w, w, w, w])
   await failsWith(t, () => read.read('w9'), 'the tensor "w9"')
 
   const single = path.join(folder, 'single')
   await mkdir(single)
   t.deepEqual(await writeSafetensorsFolder(single, weights), ['model.safetensors'])
-  t.is((await SafetensorsFolder.open(single)).entries.size, 5)
+  t.is((await openWeights(single)).entries.size, 5)
 })
 
 test('a wrong index is refused', async (t) => {
   const folder = await temporaryFolder(t)
-  await failsWith(t, () => SafetensorsFolder.open(folder), 'model.safetensors or model.safetensors.index.json', 'neither')
+  const names = ['model.safetensors, model.safetensors.index.json, pytorch_model.bin or pytorch_model.bin.index.json', folder]
+  await failsWith(t, () => openWeights(folder), 'none of them', ...names)
   await writeSafetensors(path.join(folder, 'one.safetensors'), [tensorOf('a', 'U8', [1], Uint8Array.of(1))])
-  const withMap = async (weightMap: unknown): Promise<SafetensorsFolder> => {
+  const withMap = async (weightMap: unknown): Promise<StoredWeights> => {
     await writeFile(path.join(folder, 'model.safetensors.index.json'), JSON.stringify({ weight_map: weightMap }))
-    return SafetensorsFolder.open(folder)
+    return openWeights(folder)
   }
   t.is((await withMap({ a: 'one.safetensors' })).entries.size, 1)
   await failsWith(t, () => withMap({ a: 'one.safetensors', b: 'one.safetensors' }), 'the tensor "b"', 'one.safetensors')
   await failsWith(t, () => withMap({ a: 'two.safetensors' }), 'two.safetensors', 'ENOENT')
   await failsWith(t, () => withMap({ a: '../one.safetensors' }), 'beside', '"../one.safetensors"')
+  await failsWith(t, () => withMap({ a: 'one\0.safetensors' }), 'beside', '"one\\u0000.safetensors"')
   await failsWith(t, () => withMap({ a: 3 }), 'tensor "a"')
   await failsWith(t, () => withMap([1]), '"weight_map"', 'an array')
 })

@@ -125,8 +125,8 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
       await rm(join(path, 'model.safetensors'))
       return trainOn(path)
     },
-    'safetensors',
-    /model\.safetensors.*neither/,
+    'weights',
+    /model\.safetensors.*pytorch_model\.bin.*none of them/,
   ],
   [
     'torn safetensors',
