@@ -1,9 +1,11 @@
 // generation_config.json: how a checkpoint's makers want answers drawn, with transformers' meaning of each field.
+import { copyFile } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { fail } from '../base/errors.js'
-import { readJsonIfThere } from '../base/files.js'
+import { failOnFile, pathExists, readJsonIfThere, writeJson } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
+import type { SpecialIds } from '../data/tokenizerFiles.js'
 
 export const generationConfigName = 'generation_config.json'
 
@@ -22,6 +24,14 @@ export interface GenerationConfig {
   banned?: number[]
   /** Fields with a value that changes the draw and has no meaning here. */
   ignored: string[]
+}
+
+/** Carries the file over, or writes the ids that a generator needs to know, as transformers does for a model without one. */
+export async function writeGenerationConfig(from: string, to: string, { bosId, eosId, padId }: SpecialIds): Promise<void> {
+  const source = join(from, generationConfigName)
+  if (await pathExists(source)) return copyFile(source, join(to, generationConfigName)).catch((error: unknown) => failOnFile(error, `to copy ${source} to ${to}`))
+  const ids = Object.entries({ bos_token_id: bosId, eos_token_id: eosId, pad_token_id: padId }).filter(([, id]) => id !== null)
+  await writeJson(join(to, generationConfigName), { _from_model_config: true, ...Object.fromEntries(ids) })
 }
 
 /** Fields that would change what is drawn, and the values at which they do not. */

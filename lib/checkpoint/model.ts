@@ -15,8 +15,16 @@ import { readSpec } from '../model/families/registry.js'
 import { initialize, initializeValueHead } from '../model/initialize.js'
 import type { DecoderSpec, HeadKind } from '../model/spec.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
+import { checksumsName, writeChecksums } from './checksums.js'
+import { deepspeedChatNames } from './deepspeedChatNames.js'
+import { generationConfigName, writeGenerationConfig } from './generationConfig.js'
 import { writeSafetensorsFolder } from './shards.js'
+import { openWeights, weightFileName } from './storedTensors.js'
+import type { StoredWeights } from './storedTensors.js'
 import { loadWeights, weightSources, writeFloats } from './weights.js'
+
+/** Of one file of weights, as transformers cuts them. */
+export const maxShardBytes = 5e9
 
 export interface LoadOptions {
   dtype: DType
@@ -47,13 +55,15 @@ export class LoadedModel {
   /** Reads a folder. Errors name the file and the weight. */
   static async load(device: NativeDevice, folder: string, options: LoadOptions): Promise<LoadedModel> {
     const config = await readConfig(folder)
-    const head = options.head ?? headOf(config)
+    const weights = await openWeights(folder)
+    const stored = storedHead(config, weights)
+    const head = options.head ?? stored
     // a tied head would load as if it had been trained to speak
-    if (head === 'logprob' && headOf(config) === 'scalar')
-      fail('model', `a language model in ${folder}`, `a reward model (${JSON.stringify(config['architectures'])})`, 'the SFT or actor model; the folders of actor and critic may be swapped')
+    if (head === 'logprob' && stored === 'scalar')
+      fail('model', `a language model in ${folder}`, `a reward model (${headOf(config) === 'scalar' ? JSON.stringify(config['architectures']) : 'the weights have a value head'})`, 'the SFT or actor model; the folders of actor and critic may be swapped')
     const model = await LoadedModel.#make(device, config, join(folder, 'config.json'), folder, { ...options, head })
     try {
-      const { freshValueHead } = await loadWeights(model.decoder, model.family, folder)
+      const { freshValueHead } = await loadWeights(model.decoder, model.family, weights)
       if (freshValueHead) initializeValueHead(model.decoder, options.seed ?? 0, writeFloats)
       model.valueHeadIsFresh = freshValueHead
     } catch (error) {
@@ -84,13 +94,18 @@ export class LoadedModel {
     return this.special.eosIds
   }
 
-  /** Writes the folder under a temporary name and swaps it in: a reader never sees half a model. */
+  /**
+   * Writes the folder under a temporary name and swaps it in: a reader never sees half a model. Beside weights and config
+   * it has the tokenizer's files, generation_config.json where it can generate, and the SHA-256 of each file.
+   */
   async save(folder: string): Promise<void> {
     const { decoder, family, config } = this
     await atomicFolder(folder, async (temporary) => {
       await writeJson(join(temporary, 'config.json'), savedConfig(config, family, decoder))
-      await writeSafetensorsFolder(temporary, weightSources(decoder, family), { maxShardBytes: 5e9 })
+      await writeSafetensorsFolder(temporary, weightSources(decoder, family), { maxShardBytes })
       await copyTokenizer(this.folder, temporary)
+      if (decoder.headKind === 'logprob') await writeGenerationConfig(this.folder, temporary, this.special)
+      await writeChecksums(temporary)
     })
   }
 
@@ -119,6 +134,11 @@ export async function readConfig(folder: string): Promise<ConfigJson> {
   return config
 }
 
+/** What the folder holds: DeepSpeed-Chat leaves the language model's config.json beside the weights of its reward models. */
+function storedHead(config: ConfigJson, { entries }: StoredWeights): HeadKind {
+  return deepspeedChatNames(entries) === null ? headOf(config) : 'scalar'
+}
+
 function headOf(config: ConfigJson): HeadKind {
   const names = Array.isArray(config['architectures']) ? (config['architectures'] as unknown[]) : []
   return names.some((n) => typeof n === 'string' && n.endsWith('ForSequenceClassification')) ? 'scalar' : 'logprob'
@@ -144,4 +164,4 @@ export async function expectReplaceable(folder: string): Promise<void> {
 }
 
 const isModelFile = (name: string): boolean =>
-  /^(config|generation_config|model\.safetensors\.index)\.json$|\.safetensors$/.test(name) || (tokenizerFileNames as readonly string[]).includes(name)
+  ['config.json', generationConfigName, checksumsName].includes(name) || weightFileName.test(name) || (tokenizerFileNames as readonly string[]).includes(name)

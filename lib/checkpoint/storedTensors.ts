@@ -52,6 +52,9 @@ export const safetensorsLayout: Layout = {
 
 const torchLayout: Layout = { single: 'pytorch_model.bin', index: 'pytorch_model.bin.index.json', open: openTorchBin }
 
+/** Files of weights and their indices. */
+export const weightFileName = /^(model(-\d+-of-\d+)?\.safetensors|model\.safetensors\.index\.json|pytorch_model(-\d+-of-\d+)?\.bin|pytorch_model\.bin\.index\.json)$/
+
 /** In the order in which transformers looks (modeling_utils, _get_resolved_checkpoint_files). */
 const layouts: readonly Layout[] = [safetensorsLayout, torchLayout]
 

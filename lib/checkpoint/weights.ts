@@ -8,11 +8,11 @@ import { placeOf } from '../model/families/registry.js'
 import { bytesOf, numel } from '../tensor/device.js'
 import type { DType, Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
+import { deepspeedChatNames } from './deepspeedChatNames.js'
 import type { TensorSource } from './safetensorsWriter.js'
 import { f32ToBf16, isFloatDtype } from './storedDtype.js'
 import type { StoredDtype } from './storedDtype.js'
-import { openWeights } from './storedTensors.js'
-import type { StoredTensor } from './storedTensors.js'
+import type { StoredTensor, StoredWeights } from './storedTensors.js'
 import { throughStrides } from './strides.js'
 
 /** Writes fp32 values into a tensor of fp32 or bf16. */
@@ -21,7 +21,8 @@ export function writeFloats(t: Tensor, values: Float32Array): void {
 }
 
 /** Names under which a weight may stand in a file: files of a model without its head leave out the family's prefix. */
-function spellings(name: string, { prefix }: Family): string[] {
+function spellings(name: string, { prefix }: Family, renamed: ReadonlyMap<string, string> | null): string[] {
+  if (renamed !== null) return renamed.has(name) ? [renamed.get(name)!] : []
   return name.startsWith(prefix) ? [name, name.slice(prefix.length)] : [name]
 }
 
@@ -57,8 +58,8 @@ export interface LoadReport {
  * listed by name; non-finite weights are refused. A scalar model may start from a language model: only its value head is
  * fresh.
  */
-export async function loadWeights(decoder: Decoder, family: Family, folder: string): Promise<LoadReport> {
-  const stored = await openWeights(folder)
+export async function loadWeights(decoder: Decoder, family: Family, { folder, entries }: StoredWeights): Promise<LoadReport> {
+  const renamed = deepspeedChatNames(entries, family.prefix)
   const used = new Set<string>()
   const missing = new Set<string>()
   const misshapen = new Set<string>()
@@ -66,14 +67,14 @@ export async function loadWeights(decoder: Decoder, family: Family, folder: stri
   const found: { parameter: Parameter; entry: StoredTensor }[] = []
   for (const parameter of parametersOf(decoder, family)) {
     const { name, shape } = parameter.place
-    const entry = spellings(name, family).map((s) => stored.entries.get(s)).find((e) => e !== undefined)
+    const entry = spellings(name, family, renamed).map((s) => entries.get(s)).find((e) => e !== undefined)
     if (!entry && parameter.slot === 'value.weight') freshValueHead = true
     else if (!entry) missing.add(name)
     else if (entry.shape.join() !== shape.join()) misshapen.add(`${entry.name} [${entry.shape.join(', ')}] instead of [${shape.join(', ')}]`)
     else found.push({ parameter, entry })
     if (entry) used.add(entry.name)
   }
-  const surplus = [...stored.entries.keys()].filter((n) => !used.has(n) && !ignorable(n, decoder) && n !== 'score.weight')
+  const surplus = [...entries.keys()].filter((n) => !used.has(n) && !ignorable(n, decoder) && n !== 'score.weight')
   const complaints = [
     missing.size ? `missing ${list([...missing])}` : '',
     misshapen.size ? `misshapen ${list([...misshapen])}` : '',

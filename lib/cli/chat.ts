@@ -9,6 +9,7 @@ import { renderMessages } from '../data/chatTemplate.js'
 import type { Message } from '../data/records.js'
 import type { Tokenizer } from '../data/tokenizer.js'
 import { Model } from '../stages/model.js'
+import { hubHooks } from '../stages/shared.js'
 import { noteIgnored, parseIds, parseLogitBias } from '../stages/score.js'
 import { chatDrawing, chatOptions } from '../stages/useOptions.js'
 import type { DType } from '../tensor/device.js'
@@ -22,7 +23,7 @@ const nextTurn = '\n\nHuman:'
 export async function chat(given: Record<string, unknown>, context: Context): Promise<void> {
   const options = resolveOptions('chat', chatOptions, given)
   const { model: folder, device, dtype, threads } = options
-  using model = await Model.load(folder, { device, dtype: dtype as DType, threads })
+  using model = await Model.load(folder, { device, dtype: dtype as DType, threads, ...hubHooks(context.hooks) })
   noteIgnored(model, context.hooks)
   const talk = new Conversation(model, options)
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: process.stdin.isTTY === true, prompt: '> ' })

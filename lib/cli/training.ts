@@ -11,7 +11,7 @@ import type { CommandSpec, Context, Outcome } from './command.js'
 import { asGiven } from './command.js'
 import { bytes, change, duration, percent, table } from './table.js'
 
-const style = () => ({ color: process.stdout.isTTY === true })
+const style = ({ hooks }: Context) => ({ color: process.stdout.isTTY === true, hooks })
 
 export const pretrain: CommandSpec = {
   name: 'pretrain',
@@ -19,7 +19,7 @@ export const pretrain: CommandSpec = {
   options: pretrainOptions,
   training: true,
   async run(given, context) {
-    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planPretrain(asGiven(given), style())])
+    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planPretrain(asGiven(given), style(context))])
     const result = await (await import('../stages/pretrain.js')).pretrain(asGiven(given), context.hooks)
     return { json: result, text: languageText('pretrain', result) }
   },
@@ -31,7 +31,7 @@ export const sft: CommandSpec = {
   options: sftOptions,
   training: true,
   async run(given, context) {
-    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planSft(asGiven(given), style())])
+    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planSft(asGiven(given), style(context))])
     const result = await (await import('../stages/sft.js')).sft(asGiven(given), context.hooks)
     return { json: result, text: languageText('sft', result) }
   },
@@ -43,7 +43,7 @@ export const reward: CommandSpec = {
   options: rewardOptions,
   training: true,
   async run(given, context) {
-    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planReward(asGiven(given), style())])
+    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planReward(asGiven(given), style(context))])
     const result = await (await import('../stages/reward.js')).reward(asGiven(given), context.hooks)
     return { json: result, text: rewardText(result) }
   },
@@ -56,7 +56,7 @@ export const ppo: CommandSpec = {
   aliases: { 'reward-model-name-or-path': 'critic-model-name-or-path' },
   training: true,
   async run(given, context) {
-    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planPpo(asGiven(given), style())])
+    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planPpo(asGiven(given), style(context))])
     const result = await (await import('../stages/ppo.js')).ppo(asGiven(given), context.hooks)
     return { json: result, text: ppoText(result) }
   },
@@ -68,11 +68,11 @@ export const train: CommandSpec = {
   options: trainFlags,
   aliases: { 'actor-model': 'actor-model-name-or-path', 'model-name-or-path': 'actor-model-name-or-path', 'reward-model': 'reward-model-name-or-path' },
   training: true,
-  async run(given, { dryRun, hooks }: Context) {
+  async run(given, context: Context) {
     const { planTrain, train: run } = await import('../stages/train.js')
     const settings = asGiven<Parameters<typeof run>[0]>(nested(given))
-    if (dryRun) return planned(await planTrain(settings, style()))
-    const result = await run(settings, hooks)
+    if (context.dryRun) return planned(await planTrain(settings, style(context)))
+    const result = await run(settings, context.hooks)
     return { json: result, text: trainText(result) }
   },
 }

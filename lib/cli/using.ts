@@ -50,8 +50,8 @@ export const init: CommandSpec = {
   name: 'init',
   summary: 'make a model with fresh weights from a config.json',
   options: initOptions,
-  async run(given) {
-    const result = await (await import('../stages/init.js')).init(asGiven(given))
+  async run(given, { hooks }) {
+    const result = await (await import('../stages/init.js')).init(asGiven(given), hooks)
     return { json: result, text: `${result.family} model, ${result.parameters} parameters, vocabulary ${result.vocab}: ${result.model}` }
   },
 }

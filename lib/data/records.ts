@@ -18,7 +18,12 @@ export interface Message {
 }
 
 /** One validated row of a dataset. Transcripts `{chosen, rejected}` are already cut into a prompt and two answers. */
-export type RawRow =
+export type RawRow = RawShape & {
+  /** As it stands in the file: `generate` draws the row's answer with it. */
+  readonly seed?: unknown
+}
+
+type RawShape =
   | {
       readonly kind: 'preference'
       readonly prompt: string

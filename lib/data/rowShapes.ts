@@ -11,7 +11,7 @@ export const understoodShapes =
   '{prompt, chosen, rejected}, {chosen, rejected}, {prompt, response}, {text}, {prompt}, {messages}, {input_ids, labels?}'
 
 /** The fields those shapes are made of: no other column needs to be read. */
-export const understoodFields = ['prompt', 'chosen', 'rejected', 'response', 'text', 'messages', 'input_ids', 'labels'] as const
+export const understoodFields = ['prompt', 'chosen', 'rejected', 'response', 'text', 'messages', 'input_ids', 'labels', 'seed'] as const
 
 const uncounted = -100
 const maxId = 2 ** 31 - 1
@@ -24,6 +24,11 @@ export function parseRow(value: unknown, at: Location): RawRow | null {
   if (!isJsonObject(value)) {
     fail('data', `a JSON object in ${describe(at)}`, kindOf(value), `one of the row shapes ${understoodShapes}`)
   }
+  const row = shapedRow(value, at)
+  return row !== null && value['seed'] !== undefined ? { ...row, seed: value['seed'] } : row
+}
+
+function shapedRow(value: Fields, at: Location): RawRow | null {
   const has = (name: string): boolean => value[name] !== undefined && value[name] !== null
   if (has('input_ids')) return idsRow(value, at)
   if (has('messages')) return { kind: 'messages', messages: messageList(value, 'messages', at), at }

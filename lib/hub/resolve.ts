@@ -29,6 +29,8 @@ export interface HubHooks {
 }
 
 export interface ResolveOptions extends HubHooks {
+  /** Of a model: false = its configuration and tokenizer alone. */
+  readonly weights?: boolean
   /** Instead of process.env. */
   readonly env?: Environment
   /** Which of the names are wanted; without it those a model or data set needs. */
@@ -108,14 +110,14 @@ async function cached(cache: RepoCache, options: ResolveOptions): Promise<string
   const snapshot = await cache.known()
   if (snapshot === null) return null
   const names = await cache.filesOf(snapshot)
-  return wanted(cache.repo.kind, names, options).length > 0 && (await isWhole(cache.repo.kind, snapshot, names)) ? snapshot : null
+  return wanted(cache.repo.kind, names, options).length > 0 && (options.weights === false || (await isWhole(cache.repo.kind, snapshot, names))) ? snapshot : null
 }
 
-function wanted(kind: RepoKind, names: readonly string[], { select }: ResolveOptions): readonly string[] {
+function wanted(kind: RepoKind, names: readonly string[], { select, weights = true }: ResolveOptions): readonly string[] {
   if (select) return select(kind === 'dataset' ? dataFileNames(names) : names)
   if (kind === 'dataset') return dataFileNames(names)
-  const files = modelFileNames(names)
-  return files.includes('config.json') && files.some(isWeights) ? files : []
+  const files = weights ? modelFileNames(names) : modelFileNames(names).filter((name) => !isWeights(name) && !name.endsWith('.index.json'))
+  return files.includes('config.json') && (!weights || files.some(isWeights)) ? files : []
 }
 
 /** A model that is cut into several files is whole when those that its index names are there. */

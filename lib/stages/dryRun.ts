@@ -2,7 +2,8 @@
 import { fail } from '../base/errors.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
-import { readConfig, tokenizerFor } from '../checkpoint/model.js'
+import type { RunHooks } from '../base/run.js'
+import { tokenizerFor } from '../checkpoint/model.js'
 import { packByTokens } from '../data/packing.js'
 import { previewPair, previewPrompt, previewRow } from '../data/preview.js'
 import type { TokenReport } from '../data/records.js'
@@ -12,7 +13,6 @@ import { openStageData } from '../data/stageData.js'
 import { answerKind, pairKind, promptKind, textKind } from '../data/tokenize.js'
 import type { MakerOptions, RowKind } from '../data/tokenize.js'
 import type { Tokenizer } from '../data/tokenizer.js'
-import { readSpec } from '../model/families/registry.js'
 import type { DecoderSpec } from '../model/spec.js'
 import type { DType } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
@@ -21,7 +21,7 @@ import type { MemoryPlan } from './memory.js'
 import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from './options.js'
 import { rowsOf } from './rows.js'
 import type { RowOptions } from './rows.js'
-import { totalSteps } from './shared.js'
+import { hubHooks, loadSpec, silent, totalSteps } from './shared.js'
 
 export interface StagePlan {
   stage: string
@@ -43,6 +43,8 @@ export interface StagePlan {
 export interface PreviewStyle {
   /** True on a terminal. */
   color?: boolean
+  /** For what is downloaded from the hub. */
+  hooks?: RunHooks
 }
 
 interface Source {
@@ -51,8 +53,8 @@ interface Source {
   maxSeqLen: number
 }
 
-async function open(folder: string, maxSeqLen: number): Promise<Source> {
-  const { spec } = readSpec(await readConfig(folder), `${folder}/config.json`)
+async function open(idOrPath: string, maxSeqLen: number, hooks: RunHooks): Promise<Source> {
+  const { folder, spec } = await loadSpec(idOrPath, hooks)
   return { spec, tokenizer: await tokenizerFor(folder, spec), maxSeqLen: Math.min(maxSeqLen, spec.maxPositions) }
 }
 
@@ -76,12 +78,12 @@ interface Planned<Row> {
   show: (row: Row, options: { tokenizer: Tokenizer | null; color: boolean }) => string
   /** What the kept rows need. */
   need: (rows: RowList<unknown>) => { memory: MemoryPlan; steps: number }
-  color: boolean
+  style: PreviewStyle
 }
 
-async function plan<Row>({ stage, options, step, source, kind, limits, show, need, color }: Planned<Row>): Promise<StagePlan> {
+async function plan<Row>({ stage, options, step, source, kind, limits, show, need, style }: Planned<Row>): Promise<StagePlan> {
   const { spec, tokenizer } = source
-  const data = await openStageData(options, step)
+  const data = await openStageData(options, step, hubHooks(style.hooks ?? silent))
   const rows = await rowsOf(data, kind, { tokenizer, vocabSize: spec.vocab, ...limits }, options)
   using scope = new Scope()
   const train = scope.own(rows.train)
@@ -94,45 +96,45 @@ async function plan<Row>({ stage, options, step, source, kind, limits, show, nee
     train: rows.reports.train,
     evalRows: held.length,
     skipped: rows.skipped,
-    preview: rowsFrom(train, 0, 3).map((row) => show(row, { tokenizer, color })),
+    preview: rowsFrom(train, 0, 3).map((row) => show(row, { tokenizer, color: style.color ?? false })),
   }
 }
 
 const stepsFor = (rows: number, o: { perDeviceTrainBatchSize: number; gradientAccumulationSteps: number; numTrainEpochs: number; maxSteps: number; seed: number }): number =>
   totalSteps(rows, o.perDeviceTrainBatchSize * o.gradientAccumulationSteps, o)
 
-export async function planPretrain(given: Given<typeof pretrainOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
+export async function planPretrain(given: Given<typeof pretrainOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('pretrain', pretrainOptions, given)
-  const source = await open(o.modelNameOrPath, o.maxSeqLen)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
     const packs = packByTokens(rows, maxSeqLen).length
     const tokens = Math.min(packs, o.perDeviceTrainBatchSize) * maxSeqLen
     return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(packs, o) }
   }
-  return plan({ stage: 'pretrain', options: o, step: 1, source, kind: textKind, limits: { maxSeqLen }, show: previewRow, need, color })
+  return plan({ stage: 'pretrain', options: o, step: 1, source, kind: textKind, limits: { maxSeqLen }, show: previewRow, need, style })
 }
 
-export async function planSft(given: Given<typeof sftOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
+export async function planSft(given: Given<typeof sftOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('sft', sftOptions, given)
-  const source = await open(o.modelNameOrPath, o.maxSeqLen)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
     const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
     return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
   }
-  return plan({ stage: 'sft', options: o, step: 1, source, kind: answerKind, limits: { maxSeqLen, countAll: o.lossOn === 'all' }, show: previewRow, need, color })
+  return plan({ stage: 'sft', options: o, step: 1, source, kind: answerKind, limits: { maxSeqLen, countAll: o.lossOn === 'all' }, show: previewRow, need, style })
 }
 
-export async function planReward(given: Given<typeof rewardOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
+export async function planReward(given: Given<typeof rewardOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('reward', rewardOptions, given)
-  const source = await open(o.modelNameOrPath, o.maxSeqLen)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
     const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
     return { memory: planMemory([{ spec, head: 'scalar', trained: true, positions: o.maxSeqLen }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
   }
-  return plan({ stage: 'reward', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewPair, need, color })
+  return plan({ stage: 'reward', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewPair, need, style })
 }
 
 /** Prompt and answer must fit the positions of every model that sees them. */
@@ -142,11 +144,11 @@ export function checkRoom(specs: readonly DecoderSpec[], prompt: number, answer:
     fail('ppo', `prompts and answers of at most ${room} tokens together, as the models' positions allow`, `${prompt} + ${answer}`, `a smaller ${flags}`)
 }
 
-export async function planPpo(given: Given<typeof ppoOptions>, { color = false }: PreviewStyle = {}): Promise<StagePlan> {
+export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
   const o = resolveOptions('ppo', ppoOptions, given)
-  const source = await open(o.actorModelNameOrPath, Infinity)
+  const source = await open(o.actorModelNameOrPath, Infinity, style.hooks ?? silent)
   const { spec } = source
-  const critic = (await open(o.criticModelNameOrPath, Infinity)).spec
+  const critic = (await open(o.criticModelNameOrPath, Infinity, style.hooks ?? silent)).spec
   checkRoom([spec, critic], o.maxPromptSeqLen, o.maxAnswerSeqLen, '--max-prompt-seq-len or --max-answer-seq-len')
   if (spec.vocab !== critic.vocab)
     fail('ppo', `a reward model with the actor's vocabulary (${spec.vocab})`, `${critic.vocab} in ${o.criticModelNameOrPath}`, 'a reward model trained with the same tokenizer')
@@ -161,5 +163,5 @@ export async function planPpo(given: Given<typeof ppoOptions>, { color = false }
     const all = totalSteps(rows.length, perExperience, { ...o, maxSteps: 0 }) * updates
     return { memory, steps: o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all }
   }
-  return plan({ stage: 'ppo', options: o, step: 3, source, kind: promptKind, limits: { maxPromptLen: o.maxPromptSeqLen }, show: previewPrompt, need, color })
+  return plan({ stage: 'ppo', options: o, step: 3, source, kind: promptKind, limits: { maxPromptLen: o.maxPromptSeqLen }, show: previewPrompt, need, style })
 }

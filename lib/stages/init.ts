@@ -7,11 +7,14 @@ import { ensureWritable, pathExists, readJson } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
+import type { RunHooks } from '../base/run.js'
 import { LoadedModel, expectReplaceable, readConfig } from '../checkpoint/model.js'
 import { Tokenizer } from '../data/tokenizer.js'
 import type { ConfigJson } from '../model/config.js'
+import { parseHubId, resolveModel } from '../hub/resolve.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType } from '../tensor/device.js'
+import { hubHooks, silent } from './shared.js'
 import { initOptions } from './useOptions.js'
 
 export interface InitResult {
@@ -22,9 +25,9 @@ export interface InitResult {
 }
 
 /** Makes a model with fresh weights. Errors: a config that is not understood, a tokenizer with more ids than the vocabulary. */
-export async function init(given: Given<typeof initOptions>): Promise<InitResult> {
+export async function init(given: Given<typeof initOptions>, hooks: RunHooks = silent): Promise<InitResult> {
   const { config: path, tokenizer, outputDir, seed, dtype, threads } = resolveOptions('init', initOptions, given)
-  const { config, file } = await configAt(path)
+  const { config, file } = await configAt(path, hooks)
   const folder = tokenizer ?? dirname(file)
   const known = tokenizer === null ? await Tokenizer.tryLoad(folder) : await Tokenizer.load(tokenizer)
   await ensureWritable(dirname(resolve(outputDir)))
@@ -35,7 +38,8 @@ export async function init(given: Given<typeof initOptions>): Promise<InitResult
   return { model: outputDir, family: model.family.type, parameters: model.decoder.parameterCount, vocab: model.decoder.spec.vocab }
 }
 
-async function configAt(path: string): Promise<{ config: ConfigJson; file: string }> {
+async function configAt(idOrPath: string, hooks: RunHooks): Promise<{ config: ConfigJson; file: string }> {
+  const path = parseHubId(idOrPath) === null ? idOrPath : await resolveModel(idOrPath, { ...hubHooks(hooks), weights: false })
   if (!(await pathExists(path))) fail('--config', `a config.json at ${path}`, 'no such file', 'checking the path')
   if ((await stat(path)).isDirectory()) return { config: await readConfig(path), file: join(path, 'config.json') }
   const config = await readJson(path)

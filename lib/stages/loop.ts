@@ -41,7 +41,7 @@ export async function openStage<Row>(run: Run, options: StageOptions, kind: Stag
   const scope = new Scope()
   try {
     const device = scope.own(openDevice(options))
-    const model = scope.own(await loadModel(device, options.modelNameOrPath, options, { head: kind.head, positions: options.maxSeqLen }))
+    const model = scope.own(await loadModel(device, options.modelNameOrPath, options, run.hooks, { head: kind.head, positions: options.maxSeqLen }))
     const { tokenizer, decoder } = model
     const limits = { vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions), ...(kind.countAll !== undefined && { countAll: kind.countAll }) }
     const { train, held } = await readRows(run, data, kind.rows, { tokenizer, ...limits }, options)

@@ -9,6 +9,8 @@ import type { TokenRow } from '../data/records.js'
 import type { Tokenizer } from '../data/tokenizer.js'
 import { TokenStream } from '../data/tokenStream.js'
 import { scoreLogprobs, scoreValues } from '../engine/logprobs.js'
+import { resolveModel } from '../hub/resolve.js'
+import type { HubHooks } from '../hub/resolve.js'
 import { generate, generateAll, rowSeed } from '../rollout/generate.js'
 import type { GenerateOptions, GenerateRow } from '../rollout/generate.js'
 import { StopTexts, cutAtStop } from '../rollout/stopText.js'
@@ -16,7 +18,7 @@ import { plainDrawing } from './useOptions.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
 
-export interface ModelOptions {
+export interface ModelOptions extends HubHooks {
   /** "cpu" (the default); "cuda" and "emulated" come with the CUDA backend. */
   device?: string
   /** "fp32" (the default) or "bf16". */
@@ -51,8 +53,10 @@ export interface SampleOptions {
   stopIds?: readonly number[]
   /** Answers to each prompt, one after another; default 1. */
   numReturnSequences?: number
-  /** Answers depend on it and the row's place alone; default 1234. A list gives each prompt its own. */
-  seed?: number | readonly number[]
+  /** Answers depend on it and the row's place alone; default 1234. */
+  seed?: number
+  /** A prompt's own seed, or null: its answers then do not depend on its place. */
+  rowSeeds?: readonly (number | null)[]
   /** Answers decoded side by side, default 16. Never changes a result. */
   batchSize?: number
   /** generate: throws the signal's reason. stream: ends the answer where it is. */
@@ -87,8 +91,9 @@ export class Model implements Disposable {
     readonly generationConfig: GenerationConfig,
   ) {}
 
-  /** Opens a folder in the Hugging Face layout. Errors name the folder, file or weight. */
-  static async load(folder: string, { device = 'cpu', dtype = 'fp32', threads = 0 }: ModelOptions = {}): Promise<Model> {
+  /** Opens a folder in the Hugging Face layout, or a repository of the hub by its id. Errors name the folder, file or weight. */
+  static async load(idOrPath: string, { device = 'cpu', dtype = 'fp32', threads = 0, ...hub }: ModelOptions = {}): Promise<Model> {
+    const folder = await resolveModel(idOrPath, hub)
     const opened = createDevice({ device, threads })
     try {
       const generationConfig = await readGenerationConfig(folder)
@@ -238,12 +243,13 @@ export class Model implements Disposable {
     return ids.length > 0 || start === null ? ids : Int32Array.of(start)
   }
 
-  #rows(prompts: readonly (string | Int32Array)[], { seed = 1234, numReturnSequences: samples = 1 }: SampleOptions): GenerateRow[] {
-    if (typeof seed !== 'number' && seed.length !== prompts.length) fail('generate', `one seed for each of ${prompts.length} prompts`, String(seed.length), 'one number for all of them')
+  #rows(prompts: readonly (string | Int32Array)[], { seed = 1234, rowSeeds, numReturnSequences: samples = 1 }: SampleOptions): GenerateRow[] {
+    if (rowSeeds && rowSeeds.length !== prompts.length) fail('generate', `one of rowSeeds for each of ${prompts.length} prompts`, String(rowSeeds.length), 'null for a prompt without one')
     if (!Number.isInteger(samples) || samples < 1) fail('generate', 'numReturnSequences of 1 or more', String(samples), '1')
     return prompts.flatMap((p, i) => {
       const ids = this.#promptIds(p)
-      return Array.from({ length: samples }, (_, k): GenerateRow => ({ ids, seed: typeof seed === 'number' ? rowSeed(seed, i, k) : rowSeed(seed[i]!, 0, k) }))
+      const own = rowSeeds?.[i] ?? null
+      return Array.from({ length: samples }, (_, k): GenerateRow => ({ ids, seed: own === null ? rowSeed(seed, i, k) : rowSeed(own, 0, k) }))
     })
   }
 

@@ -37,7 +37,7 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     const data = await openStageData(options, 3, hubHooks(run.hooks))
     using scope = new Scope()
     using device = openDevice(options)
-    using models = await PpoModels.load(device, options)
+    using models = await PpoModels.load(device, options, run.hooks)
     const { tokenizer, decoder } = models.actor
     const { train, held } = await readRows(run, data, promptKind, { tokenizer, vocabSize: decoder.spec.vocab, maxPromptLen: options.maxPromptSeqLen }, options)
     scope.own(train)

@@ -1,5 +1,6 @@
 // The four models of PPO, from two folders: the actor and its frozen copy, the critic and the frozen reward model.
 import { fail } from '../base/errors.js'
+import type { RunHooks } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
 import type { ScoringModels } from '../engine/experience.js'
 import type { NativeDevice } from '../tensor/device.js'
@@ -22,7 +23,7 @@ export class PpoModels implements Disposable {
   ) {}
 
   /** Errors: a reward model that is none, vocabularies that differ, sequences longer than a model's positions. */
-  static async load(device: NativeDevice, o: PpoModelOptions): Promise<PpoModels> {
+  static async load(device: NativeDevice, o: PpoModelOptions, hooks: RunHooks): Promise<PpoModels> {
     const { actorModelNameOrPath: sft, criticModelNameOrPath: rm } = o
     const loaded: LoadedModel[] = []
     try {
@@ -32,7 +33,7 @@ export class PpoModels implements Disposable {
         [rm, 'scalar'],
         [rm, 'scalar'],
       ] as const)
-        loaded.push(await loadModel(device, folder, o, { head }))
+        loaded.push(await loadModel(device, folder, o, hooks, { head }))
       const [actor, reference, critic, reward] = loaded as [LoadedModel, LoadedModel, LoadedModel, LoadedModel]
       const [a, r] = [actor.decoder, reward.decoder]
       if (a.spec.vocab !== r.spec.vocab)

@@ -14,7 +14,7 @@ import { RowEncoder } from '../data/rowIds.js'
 import type { DType } from '../tensor/device.js'
 import { Model } from './model.js'
 import type { Answer, Score } from './model.js'
-import { silent } from './shared.js'
+import { hubHooks, silent } from './shared.js'
 import { generateOptions, scoreOptions } from './useOptions.js'
 
 /** Takes one line of JSON at a time; default: kept in the result. */
@@ -32,8 +32,8 @@ export interface ScoreResult {
 /** Scores the rows of a file. Errors name file, line and position of an id outside the vocabulary. */
 export async function score(given: Given<typeof scoreOptions>, hooks: RunHooks = silent, sink: Sink = () => undefined): Promise<ScoreResult> {
   const options = resolveOptions('score', scoreOptions, given)
-  const raw = await rowsOf(options.input)
-  using model = await openModel(options)
+  const raw = await rowsOf(options.input, options.columns, hooks)
+  using model = await openModel(options, hooks)
   const rows = raw.map((row) => scoreIds(model, row))
   const result: ScoreResult = { rows: 0, tokens: 0, mean: null, kind: model.isRewardModel ? 'values' : 'logprobs', output: options.output }
   let sum = 0
@@ -95,11 +95,12 @@ export async function generate(given: Given<typeof generateOptions>, hooks: RunH
   if ((prompt === null) === (input === null))
     fail('generate', 'either --prompt or --input', prompt === null ? 'neither' : 'both', '--prompt "..." or --input prompts.jsonl')
   const at = { file: '--prompt', line: 1, unit: 'row' } as const
-  const raw: readonly RawRow[] = input === null ? [{ kind: 'prompt', prompt: prompt!, at }] : await rowsOf(input)
-  using model = await openModel(options)
+  const raw: readonly RawRow[] = input === null ? [{ kind: 'prompt', prompt: prompt!, at }] : await rowsOf(input, options.columns, hooks)
+  const rowSeeds = raw.map(seedOf)
+  using model = await openModel(options, hooks)
   noteIgnored(model, hooks)
   const prompts = raw.map((row) => promptIds(model, row))
-  const sampling = { ...options, logitBias: parseLogitBias(options.logitBias), stopIds: parseIds(options.stopIds) }
+  const sampling = { ...options, rowSeeds, logitBias: parseLogitBias(options.logitBias), stopIds: parseIds(options.stopIds) }
   const total = prompts.length * options.numReturnSequences
   const waiting = new Map<number, Answer>()
   const result: GenerateResult = { answers: [], tokens: 0, seconds: 0, output }
@@ -158,14 +159,20 @@ function promptIds(model: Model, row: RawRow): Int32Array {
 const encoderOf = (model: Model): RowEncoder => new RowEncoder({ tokenizer: model.tokenizer, vocabSize: model.vocabSize, appendEos: false })
 
 /** Rows in the file's order; a row without meaning would shift the output, so it is refused. */
-async function rowsOf(input: string): Promise<readonly RawRow[]> {
-  const { rows, skipped } = await readDataset(input)
+async function rowsOf(input: string, columns: string | null, hooks: RunHooks): Promise<readonly RawRow[]> {
+  const { rows, skipped } = await readDataset(input, { columns, hub: hubHooks(hooks) })
   if (skipped > 0) fail('data', `rows with a prompt in ${input}`, `${skipped} whose two texts share no "Assistant:"`, 'rows {prompt}, {text} or {input_ids}')
   return rows
 }
 
-function openModel(options: { model: string; device: string; dtype: string; threads: number }): Promise<Model> {
-  return Model.load(options.model, { device: options.device, dtype: options.dtype as DType, threads: options.threads })
+function openModel(options: { model: string; device: string; dtype: string; threads: number }, hooks: RunHooks): Promise<Model> {
+  return Model.load(options.model, { device: options.device, dtype: options.dtype as DType, threads: options.threads, ...hubHooks(hooks) })
+}
+
+/** A row's own seed, so that its answer does not depend on where it stands. */
+function seedOf({ seed = null, at }: RawRow): number | null {
+  if (seed === null || (Number.isSafeInteger(seed) && (seed as number) >= 0)) return seed as number | null
+  return fail('data', `a whole number of 0 or more as "seed" in ${describe(at)}`, JSON.stringify(seed), 'leaving it out: --seed and the place of the row then decide')
 }
 
 const signalOf = ({ signal }: RunHooks): { signal?: AbortSignal } => (signal ? { signal } : {})

@@ -4,10 +4,13 @@ import { join } from 'node:path'
 import { Progress } from '../base/progress.js'
 import { Run } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
-import { LoadedModel, expectReplaceable } from '../checkpoint/model.js'
+import { LoadedModel, expectReplaceable, readConfig } from '../checkpoint/model.js'
 import type { LoadOptions } from '../checkpoint/model.js'
 import { epochOrder, batches } from '../data/epochs.js'
+import { resolveModel } from '../hub/resolve.js'
 import type { HubHooks } from '../hub/resolve.js'
+import { readSpec } from '../model/families/registry.js'
+import type { DecoderSpec } from '../model/spec.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
 
@@ -22,8 +25,15 @@ export function openDevice({ device, threads }: MachineOptions): NativeDevice & 
   return createDevice({ device, threads })
 }
 
-export function loadModel(device: NativeDevice, folder: string, options: MachineOptions, rest: Omit<LoadOptions, 'dtype'> = {}): Promise<LoadedModel> {
-  return LoadedModel.load(device, folder, { dtype: options.dtype as DType, seed: options.seed, ...rest })
+/** From a folder or a hub id. */
+export async function loadModel(device: NativeDevice, idOrPath: string, options: MachineOptions, hooks: RunHooks, rest: Omit<LoadOptions, 'dtype'> = {}): Promise<LoadedModel> {
+  return LoadedModel.load(device, await resolveModel(idOrPath, hubHooks(hooks)), { dtype: options.dtype as DType, seed: options.seed, ...rest })
+}
+
+/** Family and numbers of a folder or a hub id, without its weights. */
+export async function loadSpec(idOrPath: string, hooks: RunHooks): Promise<{ folder: string; spec: DecoderSpec }> {
+  const folder = await resolveModel(idOrPath, { ...hubHooks(hooks), weights: false })
+  return { folder, spec: readSpec(await readConfig(folder), join(folder, 'config.json')).spec }
 }
 
 export const silent: RunHooks = { progress: new Progress(process.stderr, true) }

@@ -6,8 +6,6 @@ import { ensureWritable, writeJson } from '../base/files.js'
 import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
-import { readConfig } from '../checkpoint/model.js'
-import { readSpec } from '../model/families/registry.js'
 import { checkRoom, planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
 import { ppoOptions } from './options.js'
@@ -18,7 +16,7 @@ import { reward } from './reward.js'
 import type { RewardOptions, RewardResult } from './reward.js'
 import { sft } from './sft.js'
 import type { LanguageResult, SftOptions } from './sft.js'
-import { silent } from './shared.js'
+import { loadSpec, silent } from './shared.js'
 import { pipelineOptions, prefixedKey, stepOptions } from './trainOptions.js'
 import type { StepName } from './trainOptions.js'
 
@@ -46,7 +44,7 @@ interface Plan {
 export async function train(given: TrainGiven, hooks: RunHooks = silent): Promise<TrainResult> {
   const plan = settle(given)
   const { shared, steps } = plan
-  await checkLengths(plan)
+  await checkLengths(plan, hooks)
   await ensureWritable(shared.outputDir)
   await writeJson(join(shared.outputDir, 'config.json'), { stage: 'train', ...shared, ...given })
   const result: TrainResult = { seconds: {}, outputDir: shared.outputDir }
@@ -65,7 +63,7 @@ export async function train(given: TrainGiven, hooks: RunHooks = silent): Promis
 /** What each step would do. A model that an earlier step has yet to make is taken to be like the one it starts from. */
 export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Promise<StagePlan[]> {
   const plan = settle(given)
-  await checkLengths(plan)
+  await checkLengths(plan, style.hooks ?? silent)
   const { actorModelNameOrPath: base, rewardModelNameOrPath } = plan.shared
   const rewardBase = rewardModelNameOrPath ?? base
   const out: StagePlan[] = []
@@ -112,8 +110,7 @@ function chosenSteps(step: readonly string[]): StepName[] {
 }
 
 /** Rollouts that are longer than the model's positions would otherwise be found only after two steps of training. */
-async function checkLengths({ shared, steps, ppo: given }: Plan): Promise<void> {
-  const folder = shared.actorModelNameOrPath
-  const { spec } = readSpec(await readConfig(folder), join(folder, 'config.json'))
+async function checkLengths({ shared, steps, ppo: given }: Plan, hooks: RunHooks): Promise<void> {
+  const { spec } = await loadSpec(shared.actorModelNameOrPath, hooks)
   if (steps.includes('ppo')) checkRoom([spec], given.maxPromptSeqLen ?? ppoOptions.maxPromptSeqLen.default, given.maxAnswerSeqLen ?? ppoOptions.maxAnswerSeqLen.default, '--ppo-max-prompt-seq-len or --ppo-max-answer-seq-len')
 }

@@ -1,8 +1,9 @@
 // Options of the commands that use a model: generate, score, chat, init. Declared once, as those of the stages.
 import { option } from '../base/options.js'
-import { machineOptions } from './options.js'
+import { dataOptions, machineOptions } from './options.js'
 
-const modelOption = { model: option.requiredText('model folder in the Hugging Face layout') }
+const modelOption = { model: option.requiredText('model folder in the Hugging Face layout, or a hub id') }
+const { columns } = dataOptions
 const { seed: _seed, ...computeOptions } = machineOptions
 const seedOption = { seed: option.integer(1234, 'every draw follows from it and the row', { min: 0 }) }
 
@@ -31,7 +32,8 @@ export const chatDrawing = { maxNewTokens: 512, temperature: 0.7, topP: 0.95 }
 export const generateOptions = {
   ...modelOption,
   prompt: option.optionalText('one prompt'),
-  input: option.optionalText('rows {prompt} or {input_ids}: a data file, a folder of them, or a hub id'),
+  input: option.optionalText('rows {prompt} or {input_ids}, with a seed of their own if they like: a data file, a folder of them, or a hub id'),
+  columns,
   output: option.optionalText('JSONL file for {output_ids, text, logprobs, finish}; without it the answers go to stdout'),
   ...drawing(plainDrawing),
   numReturnSequences: option.integer(1, 'answers to each prompt, one line each', { min: 1, max: 1000000 }),
@@ -42,6 +44,7 @@ export const generateOptions = {
 export const scoreOptions = {
   ...modelOption,
   input: option.requiredText('rows {input_ids}, {text} or {prompt, response}: a data file, a folder of them, or a hub id'),
+  columns,
   output: option.optionalText('JSONL file for {input_ids, logprobs}, or {input_ids, values, score} of a reward model; without it stdout'),
   batchTokens: option.integer(4096, 'tokens per forward pass; never changes a result', { min: 1, unit: 'tokens' }),
   ...computeOptions,
@@ -55,7 +58,7 @@ export const chatOptions = {
 }
 
 export const initOptions = {
-  config: option.requiredText('config.json of the model to make, or the folder it is in'),
+  config: option.requiredText('config.json of the model to make, the folder it is in, or a hub id'),
   tokenizer: option.optionalText('folder with tokenizer.json; without it the one beside config.json, if any'),
   outputDir: option.requiredText('folder of the new model'),
   seed: option.integer(1234, 'the weights follow from it', { min: 0 }),

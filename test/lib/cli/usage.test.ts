@@ -24,7 +24,7 @@ const wrong: [args: string[], status: number, says: string][] = [
   [['train', '--actor-model', 'a', '--data-path', 'b', '--output-dir', 'c', '--ppo-gamma', '2'], 2, '[--ppo-gamma] expected a number of at least 0 and at most 1, received "2".'],
   [['dpo', '--beta', '0.1'], 2, '[dpo] expected a command of this version'],
   [['score', '--model', 'no-such-model', '--input', 'no-such-data.jsonl'], 1, '[files] expected a data file or folder at no-such-data.jsonl'],
-  [['generate', '--model', 'no-such-model', '--prompt', 'x'], 1, '[model] expected a model folder with config.json at no-such-model, received no such folder.'],
+  [['generate', '--model', 'no-such-model', '--prompt', 'x'], 1, '[hub] expected a model at no-such-model, or a hub id such as owner/name, received no such path.'],
   [['generate', '--model', 'no-such-model'], 1, '[generate] expected either --prompt or --input, received neither.'],
   [['init', '--config', 'no-such.json', '--output-dir', 'x'], 1, '[--config] expected a config.json at no-such.json, received no such file.'],
 ]
@@ -43,7 +43,7 @@ test('--json prints an error as one object on stdout', async (t) => {
   t.deepEqual(parsed(usage.stdout), [{ error: { where: 'sft', expected: 'a flag it knows', received: '--no-such-flag', try: 'threefold sft --help' } }])
   const failed = await threefold(['generate', '--model', 'no-such-model', '--prompt', 'x', '--json'])
   t.is(failed.status, 1)
-  t.is((parsed(failed.stdout)[0]!['error'] as { received: string }).received, 'no such folder')
+  t.is((parsed(failed.stdout)[0]!['error'] as { received: string }).received, 'no such path')
   t.is(failed.stderr, '')
 })
 

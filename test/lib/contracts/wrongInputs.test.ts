@@ -89,7 +89,7 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
   ['a feature that is not there yet', () => given({ loraDim: 8 }), '--lora-dim', /0 in this version.*8.*LoRA/],
   ['fp16, not there yet', () => given({ dtype: 'fp16' }), '--dtype', /fp32 or bf16.*fp16/],
   ['a device that is not built', () => given({ device: 'cuda' }), 'device', /cpu.*"cuda"/],
-  ['a model folder that is missing', () => trainOn(join(root, 'nowhere')), 'model', /config\.json at .*nowhere.*no such folder/],
+  ['a model folder that is missing', () => trainOn(join(root, 'nowhere')), 'hub', /a model at .*nowhere, or a hub id.*no such path/],
   ['a folder without config.json', async () => trainOn(await folder()), 'model', /config\.json/],
   [
     'a broken config.json',
@@ -174,7 +174,7 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
   ['text without a tokenizer', () => onRows('{"text":"hello"}\n'), /./, /tokenizer/],
   ['rows that are all too long', () => onRows(JSON.stringify({ input_ids: Array(50).fill(5) }) + '\n'), 'data', /--max-seq-len 32.*none of 1/],
   ['a Parquet file that is cut off', () => onRows('PAR1 and what follows', 'rows.parquet'), 'data', /a whole Parquet file.*rows\.parquet.*no PAR1 at both ends/],
-  ['a CSV row with a value too many', () => onRows('prompt,response\na,b\nc,d,e\n', 'rows.csv'), 'data', /2 values, as in the header, in .*rows\.csv line 3, received 3/],
+  ['a CSV row with a value too many', () => onRows('prompt,response\nc,d,e\n', 'rows.csv'), 'data', /2 values, as in the header, in .*rows\.csv line 2, received 3/],
   ['a JSON array that is cut off', () => onRows('[{"input_ids": [5, 6]},\n {"input_ids"', 'rows.json'), 'data', /the row that begins at line 2 column 2 of .*rows\.json/],
   ['a file of an unknown kind', () => onRows('x', 'rows.txt'), 'data', /\.jsonl.*\.parquet, received .*rows\.txt/],
   ['columns that are no pairs', () => given({ columns: 'prompt' }), '--columns', /pairs field=column.*"prompt"/],

@@ -147,7 +147,7 @@ test('a non-finite loss ends the run with a clear error', async (t) => {
 test('what cannot be trained is refused in words', async (t) => {
   const { folder, model, data } = await makeSetting(t)
   const run = (more: object) => () => sft({ modelNameOrPath: model, dataPath: [data], ...more })
-  await failsWith(t, run({ modelNameOrPath: join(folder, 'nowhere') }), 'nowhere', 'no such folder')
+  await failsWith(t, run({ modelNameOrPath: join(folder, 'nowhere') }), 'nowhere', 'no such path')
   await failsWith(t, run({ dataPath: [join(folder, 'nothing.jsonl')] }), 'nothing.jsonl')
   await failsWith(t, run({ learningRate: -1 }), '--learning-rate', '-1')
   await failsWith(t, run({ maxSeqLen: 3 }), '--max-seq-len 3', 'none of 48')
