@@ -33,6 +33,8 @@ export class Tokenizer implements SpecialIds {
   readonly eosToken: string | null
   /** The Jinja source of the chat template, if there is one. */
   readonly chatTemplate: string | null
+  /** The tokens that are found in a text as a whole, such as <|im_end|>. */
+  readonly addedTokens: readonly string[]
   readonly #pipeline: Pipeline
   readonly #unknownId: number | null
 
@@ -48,6 +50,7 @@ export class Tokenizer implements SpecialIds {
     this.bosToken = specialText(settings, 'bos_token')
     this.eosToken = specialText(settings, 'eos_token')
     this.chatTemplate = settings.chatTemplate
+    this.addedTokens = pipeline.addedTokens
     const unknown = specialText(settings, 'unk_token')
     this.#unknownId = pipeline.unknownId ?? (unknown === null ? null : pipeline.idOf(unknown))
   }
@@ -102,6 +105,14 @@ export class Tokenizer implements SpecialIds {
     const { before } = this.#pipeline.surroundings
     if (before.length === 0 || startsWith(ids, before)) return ids
     return Int32Array.from([...before, ...ids])
+  }
+
+  /**
+   * The ids of a text that continues `before`, such as an answer behind its prompt: no special ids, and no space that the
+   * tokenizer would put before a text that stands alone. They are what a model writes behind the ids of the prompt.
+   */
+  encodeBehind(before: ArrayLike<number>, text: string): Int32Array {
+    return before.length === 0 ? this.#pipeline.encode(text) : this.#pipeline.encodeBehind(before[before.length - 1]!, text)
   }
 
   /** True when the tokenizer itself ends every text with an id of its own (EOS or a separator). */

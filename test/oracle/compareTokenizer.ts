@@ -1,5 +1,5 @@
 /**
- * Compares our tokenizer with the ids `tokenizers.py compare` wrote:
+ * Compares our tokenizer with the ids `tokenizer_cases.py compare` wrote:
  *   npx tsx test/oracle/compareTokenizer.ts FILE
  * Prints how many of the texts have the same ids, with and without special tokens, and the same text decoded, both at
  * once and id by id; ends with status 1 where one differs.
@@ -49,5 +49,5 @@ function streamed(tokenizer: Tokenizer, ids: readonly number[]): string {
 }
 
 const file = process.argv[2]
-if (file === undefined) throw new Error('[compare] expected a file of tokenizers.py compare, received none. Try npx tsx test/oracle/compareTokenizer.ts FILE.')
+if (file === undefined) throw new Error('[compare] expected a file of tokenizer_cases.py compare, received none. Try npx tsx test/oracle/compareTokenizer.ts FILE.')
 await main(file)

@@ -1,6 +1,6 @@
 """Tokenizers put together at random from the parts of the `tokenizers` library, and regular expressions of its engine.
 
-Imported by tokenizers.py; writes fixtures/tokenizers/pipelines.json.gz and regexes.json.gz.
+Imported by tokenizer_cases.py; writes fixtures/tokenizers/pipelines.json.gz and regexes.json.gz.
 """
 
 import gzip

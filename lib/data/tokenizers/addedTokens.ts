@@ -22,6 +22,14 @@ export interface AddedToken {
 /** A stretch of plain text, or a token. */
 export type TakeStretch = (text: string, from: number, to: number) => void
 export type TakeToken = (id: number) => void
+/** A normalized stretch, ready for the pre-tokenizer. */
+export type TakeWords = (text: string, start: StretchStart) => void
+
+/**
+ * What a stretch begins with: the text as a whole; something behind an added token; or it continues a stretch whose ids
+ * are there already, and no space is put before it.
+ */
+export type StretchStart = 'text' | 'token' | 'joined'
 
 /** Finds one kind of added tokens: at each place the longest, from left to right. */
 class Finder {
@@ -95,25 +103,25 @@ export class AddedTokens {
     this.#normalize = normalize
   }
 
-  /** Stretches come normalized; `first` where one begins at the start of the whole text. */
-  split(text: string, takeStretch: (text: string, first: boolean) => void, takeToken: TakeToken): void {
-    const stretch: TakeStretch = (whole, from, to) => this.#stretch(whole.slice(from, to), from === 0, takeStretch, takeToken)
+  split(text: string, start: StretchStart, takeWords: TakeWords, takeToken: TakeToken): void {
     if (text === '') return
+    const stretch: TakeStretch = (whole, from, to) => this.#stretch(whole.slice(from, to), from === 0 ? start : 'token', takeWords, takeToken)
     if (this.#plain === null) stretch(text, 0, text.length)
     else this.#plain.split(text, stretch, takeToken)
   }
 
-  #stretch(text: string, first: boolean, takeStretch: (text: string, first: boolean) => void, takeToken: TakeToken): void {
+  #stretch(text: string, start: StretchStart, takeWords: TakeWords, takeToken: TakeToken): void {
     if (this.#normalize === null && this.#normalized === null) {
-      takeStretch(text, first)
+      takeWords(text, start)
       return
     }
-    const normalized = this.#normalize === null ? text : this.#normalize(text)
+    const normalized = this.#normalize === null ? text : this.#normalize(text, start === 'joined')
     if (normalized === '') return
     // Where the normalizer drops the first character, what is left does not begin at the start.
-    const begins = first && (this.#normalize === null || this.#normalize(String.fromCodePoint(text.codePointAt(0)!)) !== '')
-    if (this.#normalized === null) takeStretch(normalized, begins)
-    else this.#normalized.split(normalized, (whole, from, to) => takeStretch(whole.slice(from, to), begins && from === 0), takeToken)
+    const keepsStart = this.#normalize === null || this.#normalize(String.fromCodePoint(text.codePointAt(0)!)) !== ''
+    const begins = start === 'text' && !keepsStart ? 'token' : start
+    if (this.#normalized === null) takeWords(normalized, begins)
+    else this.#normalized.split(normalized, (whole, from, to) => takeWords(whole.slice(from, to), from === 0 ? begins : 'token'), takeToken)
   }
 }
 

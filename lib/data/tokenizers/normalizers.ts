@@ -6,8 +6,8 @@ import { readPattern } from './pattern.js'
 import type { Place } from './place.js'
 import { PrecompiledMap } from './precompiled.js'
 
-/** The text has no lone surrogates, before and after. */
-export type Normalize = (text: string) => string
+/** The text has no lone surrogates, before and after. `joined` where it continues another: nothing is put before it. */
+export type Normalize = (text: string, joined?: boolean) => string
 
 /** Texts of ASCII alone skip what only changes other characters. */
 const ascii = /^[\0-\x7f]*$/
@@ -19,7 +19,7 @@ export function readNormalizer(place: Place): Normalize | null {
   switch (type) {
     case 'Sequence': {
       const steps = place.field('normalizers').items().map(readNormalizer)
-      return (text) => steps.reduce((current, step) => (step === null ? current : step(current)), text)
+      return (text, joined) => steps.reduce((current, step) => (step === null ? current : step(current, joined)), text)
     }
     case 'NFC':
     case 'NFD':
@@ -36,12 +36,14 @@ export function readNormalizer(place: Place): Normalize | null {
       return strip(place.field('strip_left').booleanOr(true), place.field('strip_right').booleanOr(true))
     case 'Prepend': {
       const before = place.field('prepend').string()
-      return (text) => (text === '' ? text : before + text)
+      return (text, joined) => (text === '' || joined === true ? text : before + text)
     }
     case 'Replace': {
       const pattern = readPattern(place.field('pattern'))
       const content = place.field('content').string()
-      return (text) => pattern.replace(text, content)
+      // Ours, for models that are read as SentencePiece itself reads them: only at the start of a text.
+      const starts = place.field('starts').booleanOr(false)
+      return (text, joined) => (starts && joined === true ? text : pattern.replace(text, content))
     }
     case 'ByteLevel':
       return toByteCharacters

@@ -2,8 +2,9 @@
  * The whole way from a text to ids and back, as a tokenizer.json describes it: added tokens, normalizer, pre-tokenizer,
  * model, post-processor, decoder. The ids are those of Python `tokenizers`.
  */
-import type { AddedToken } from './addedTokens.js'
+import type { AddedToken, StretchStart } from './addedTokens.js'
 import { AddedTokens } from './addedTokens.js'
+import { spaceAtStart } from './codePoints.js'
 import type { MakeDecoder, TextSink } from './decoders.js'
 import { readDecoder } from './decoders.js'
 import type { Vocabulary } from './modelJson.js'
@@ -55,10 +56,21 @@ export class Pipeline {
 
   /** The ids of a text alone. A surrogate without its other half is read as U+FFFD. */
   encode(text: string): Int32Array {
+    return this.#encode(text, 'text')
+  }
+
+  /** The ids of a text that stands behind others, the last of which is `before`: what a model writes there. */
+  encodeBehind(before: number, text: string): Int32Array {
+    const token = this.#byId.get(before)
+    if (token === undefined) return this.#encode(text, 'joined')
+    return this.#encode(token.rstrip ? text.slice(spaceAtStart(text, 0)) : text, 'token')
+  }
+
+  #encode(text: string, start: StretchStart): Int32Array {
     const whole = /\p{Surrogate}/u.test(text) ? text.replaceAll(/\p{Surrogate}/gu, '\ufffd') : text
     if (this.#out.ids.length > keptIds) this.#out = new IdBuffer()
     this.#out.length = 0
-    this.#added.split(whole, this.#cut, (id) => this.#out.push(id))
+    this.#added.split(whole, start, this.#cut, (id) => this.#out.push(id))
     return this.#out.taken()
   }
 
@@ -82,6 +94,10 @@ export class Pipeline {
 
   isSpecial(id: number): boolean {
     return this.#byId.get(id)?.special ?? false
+  }
+
+  get addedTokens(): string[] {
+    return [...this.#byContent.keys()]
   }
 
   /** True for a token that stands for its own text, whatever the decoder does to others. */

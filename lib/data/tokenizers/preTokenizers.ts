@@ -1,4 +1,5 @@
 /** "pre_tokenizer" of a tokenizer.json: cuts a text into the words the model sees. As `tokenizers` does it. */
+import type { StretchStart } from './addedTokens.js'
 import type { CodePointSet } from './codePoints.js'
 import { bertPunctuation, isLowSurrogate, numeric, rustWord, whiteSpace } from './codePoints.js'
 import { toByteCharacters } from './byteCharacters.js'
@@ -9,8 +10,8 @@ import type { Place } from './place.js'
 /** Takes the word text[from, to). */
 export type TakeWord = (text: string, from: number, to: number) => void
 
-/** Cuts a stretch between added tokens; `first` where it begins at the start of the whole text. */
-export type CutWords = (text: string, first: boolean) => void
+/** Cuts a stretch between added tokens. */
+export type CutWords = (text: string, start: StretchStart) => void
 
 export interface PreTokenizer {
   /** True where words are to be read as bytes: the model's vocabulary holds GPT-2's characters for them. */
@@ -39,11 +40,11 @@ export function readPreTokenizer(place: Place): PreTokenizer {
       return steps.reduceRight<CutWords>((next, step, index) => {
         // The last step hands its parts to the model without making strings of them.
         if (index === steps.length - 1) return step(take)
-        let begins = false
-        const cutPart = step((text, from, to) => next(text.slice(from, to), begins && from === 0))
-        return (text, first) => {
-          begins = first
-          cutPart(text, first)
+        let begins: StretchStart = 'text'
+        const cutPart = step((text, from, to) => next(text.slice(from, to), from === 0 ? begins : 'token'))
+        return (text, start) => {
+          begins = start
+          cutPart(text, start)
         }
       }, whole)
     },
@@ -144,8 +145,8 @@ function fixedLength(length: number): Step {
 function byteLevel(place: Place, last: boolean): Step[] {
   const addSpace = place.field('add_prefix_space').booleanOr(true)
   const pattern = place.field('use_regex').booleanOr(true) ? regexPattern(byteLevelPattern, place) : null
-  const step: Step = (hand) => (text) => {
-    const spaced = addSpace && !text.startsWith(' ') ? ` ${text}` : text
+  const step: Step = (hand) => (text, start) => {
+    const spaced = addSpace && start !== 'joined' && !text.startsWith(' ') ? ` ${text}` : text
     if (pattern === null) {
       if (spaced !== '') hand(spaced, 0, spaced.length)
       return
@@ -168,9 +169,10 @@ function metaspace(place: Place): Step {
   if (!['always', 'first', 'never'].includes(scheme)) place.field('prepend_scheme').fail('always, first or never')
   if (old.value === false && scheme !== 'never') old.fail('true beside this prepend_scheme')
   const split = place.field('split').booleanOr(true)
-  return (hand) => (given, first) => {
+  return (hand) => (given, start) => {
     let text = given.replaceAll(' ', () => mark)
-    if (text !== '' && !text.startsWith(mark) && (scheme === 'always' || (scheme === 'first' && first))) text = mark + text
+    const prepends = scheme === 'always' ? start !== 'joined' : scheme === 'first' && start === 'text'
+    if (prepends && text !== '' && !text.startsWith(mark)) text = mark + text
     if (!split) {
       if (text !== '') hand(text, 0, text.length)
       return

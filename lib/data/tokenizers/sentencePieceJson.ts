@@ -100,7 +100,7 @@ function plain(model: SentencePieceModel, file: string): ClassRecipe {
   const space = replaced({ String: ' ' }, '▁')
   const steps = [
     ...charsmapOf(model).map((map) => ({ ...map, longest: true })),
-    ...(removeExtraWhitespaces ? [replaced({ Regex: '\\A +' }, ''), replaced({ Regex: ' {2,}' }, ' ')] : []),
+    ...(removeExtraWhitespaces ? [{ ...replaced({ Regex: '\\A +' }, ''), starts: true }, replaced({ Regex: ' {2,}' }, ' ')] : []),
     ...(addDummyPrefix ? [{ type: 'Prepend', prepend: '▁' }] : []),
     space,
     ...(removeExtraWhitespaces ? [replaced({ Regex: '▁+\\z' }, '')] : []),

@@ -1,4 +1,4 @@
-// Ids and texts of transformers 5 (test/oracle/tokenizers.py), for every kind of tokenizer a checkpoint may bring.
+// Ids and texts of transformers 5 (test/oracle/tokenizer_cases.py), for every kind of tokenizer a checkpoint may bring.
 import test from 'ava'
 import { TokenStream } from '../../../../lib/data/tokenStream.js'
 import type { Tokenizer } from '../../../../lib/data/tokenizer.js'

@@ -1,4 +1,4 @@
-/** The fixtures that test/oracle/tokenizers.py wrote, and folders made of them. */
+/** The fixtures that test/oracle/tokenizer_cases.py wrote, and folders made of them. */
 import { readFileSync, readdirSync } from 'node:fs'
 import { writeFile } from 'node:fs/promises'
 import path from 'node:path'

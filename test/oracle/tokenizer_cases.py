@@ -1,19 +1,15 @@
 """Small tokenizers of every kind, saved as transformers saves them, with the ids and texts it gives.
 
-    python -B tokenizers.py                                  writes fixtures/tokenizers/
-    python -B tokenizers.py compare FOLDER OUT [COUNT]       writes COUNT (10,000) texts with the ids of FOLDER's tokenizer
+    python -B tokenizer_cases.py                             writes fixtures/tokenizers/
+    python -B tokenizer_cases.py compare FOLDER OUT [COUNT]       writes COUNT (10,000) texts with the ids of FOLDER's tokenizer
 """
-
-import sys
-
-# This file has the name of a package it needs.
-sys.path = [p for p in sys.path if not p.endswith("test/oracle")] + [p for p in sys.path if p.endswith("test/oracle")]
 
 import base64
 import gzip
 import json
 import random
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
