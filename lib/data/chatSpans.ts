@@ -20,6 +20,8 @@ export interface Span {
 }
 
 export interface Renderer {
+  /** Where the template stands, for errors. */
+  readonly file: string
   readonly marksGeneration: boolean
   /** Tokens that are found in a text as a whole: a span never begins or ends inside one. */
   readonly addedTokens: readonly string[]
@@ -42,16 +44,16 @@ export function answerSpans(messages: readonly Message[], firstAnswer: number, r
     if (message.role !== 'assistant' || index < firstAnswer) continue
     const span = spanByPrefix(messages, index, renderer, text) ?? spanByWord(messages, index, renderer, text)
     if (span === null) continue
-    if (span.from < (spans.at(-1)?.to ?? 0)) failOnPlace(index, 'a place inside the answer before')
+    if (span.from < (spans.at(-1)?.to ?? 0)) failOnPlace(renderer, index, 'a place inside the answer before')
     spans.push(span)
   }
   return { text, spans }
 }
 
-function failOnPlace(index: number, received: string): never {
+function failOnPlace(renderer: Renderer, index: number, received: string): never {
   fail(
     'chat template',
-    `a chat template that shows where the answer in message ${index + 1} begins and ends`,
+    `a chat template that shows where the answer in message ${index + 1} begins and ends in ${renderer.file}`,
     received,
     'a template with {% generation %} around what the assistant says, or rows with a prompt and an answer as text',
   )
@@ -73,18 +75,18 @@ function markedSpans(messages: readonly Message[], firstAnswer: number, renderer
   let from = -1
   for (const part of marked.split(new RegExp(`(${open}|${close})`))) {
     if (part === open) {
-      if (from >= 0) failOnPlace(messages.length - 1, '{% generation %} inside {% generation %}')
+      if (from >= 0) failOnPlace(renderer, messages.length - 1, '{% generation %} inside {% generation %}')
       from = plain.length
     } else if (part === close) {
       spans.push({ from, to: plain.length })
       from = -1
     } else plain += part
   }
-  if (plain !== text) failOnPlace(messages.length - 1, 'a template that changes what stands in {% generation %}')
+  if (plain !== text) failOnPlace(renderer, messages.length - 1, 'a template that changes what stands in {% generation %}')
   const answers = messages.filter(({ role }) => role === 'assistant').length
   const skipped = messages.slice(0, firstAnswer).filter(({ role }) => role === 'assistant').length
   if (skipped === 0) return spans.filter(({ from, to }) => to > from)
-  if (spans.length !== answers) failOnPlace(firstAnswer, `${spans.length} {% generation %} blocks for ${answers} answers`)
+  if (spans.length !== answers) failOnPlace(renderer, firstAnswer, `${spans.length} {% generation %} blocks for ${answers} answers`)
   return spans.slice(skipped).filter(({ from, to }) => to > from)
 }
 
@@ -123,11 +125,11 @@ function spanByWord(messages: readonly Message[], index: number, renderer: Rende
   // Left out: what it says makes no difference.
   if (rendered === text && index < messages.length - 1) return null
   const whole = around(renderer, messages, index, word, false)
-  if (whole === null) failOnPlace(index, 'a template that changes the content, or writes it more than once')
+  if (whole === null) failOnPlace(renderer, index, 'a template that changes the content, or writes it more than once')
   const { before, after } = whole
   const content = text.slice(before.length, text.length - after.length)
   if (before.length + after.length > text.length || !text.startsWith(before) || !text.endsWith(after) || !messages[index]!.content.includes(content)) {
-    failOnPlace(index, 'a template whose text around the answer depends on what it says')
+    failOnPlace(renderer, index, 'a template whose text around the answer depends on what it says')
   }
   const start = before.length - beginningOf(messages, index, renderer, word, before)
   return { from: start, to: text.length - after.length + endOf(messages, index, renderer, word, after) }
@@ -145,12 +147,12 @@ function beginningOf(messages: readonly Message[], index: number, renderer: Rend
   const between = previous < 0 ? before : textBetween(around(renderer, withContent(messages, index, word), previous, other, false)?.after, word)
   const prompt = previous < 0 ? tryRender(renderer, [], true) : around(renderer, history, previous, other, true)?.after
   if (between === null || prompt === undefined || prompt === null || !before.endsWith(between)) {
-    return failOnPlace(index, 'a template that does not show where its generation prompt ends')
+    return failOnPlace(renderer, index, 'a template that does not show where its generation prompt ends')
   }
   if (between.startsWith(prompt)) return between.length - prompt.length
   // A beginning that is put into the model's mouth ("<think>") and not kept.
   if (between !== '' && prompt.startsWith(between)) return 0
-  return failOnPlace(index, 'a template whose text before an answer is not its generation prompt')
+  return failOnPlace(renderer, index, 'a template whose text before an answer is not its generation prompt')
 }
 
 /** What stands before the word; null where it is not there. */
@@ -168,11 +170,11 @@ function endOf(messages: readonly Message[], index: number, renderer: Renderer, 
   if (index === messages.length - 1) return after.length
   const last = around(renderer, messages.slice(0, index + 1), index, word, false)
   const length = last === null ? null : after.startsWith(last.after) ? last.after.length : partingAtTokens(after, last.after, renderer.addedTokens)
-  if (length === null) return failOnPlace(index, 'a template whose text behind an answer changes once more follows')
+  if (length === null) return failOnPlace(renderer, index, 'a template whose text behind an answer changes once more follows')
   // It must be over before the content of the next message begins.
   const next = around(renderer, withContent(messages, index, word), index + 1, unusedWord(messages, after, 'next'), false)
   const between = next === null ? null : textBehind(next.before, word)
-  if (next !== null && (between === null || between.length < length)) return failOnPlace(index, 'a template that puts messages into another order')
+  if (next !== null && (between === null || between.length < length)) return failOnPlace(renderer, index, 'a template that puts messages into another order')
   return length
 }
 

@@ -9,6 +9,8 @@ export interface ChatStyle {
   readonly chatTemplate: string | null
   readonly bosToken: string | null
   readonly eosToken: string | null
+  /** Where the template stands, for errors. */
+  readonly chatTemplateFile?: string | null
   /** Tokens that are found in a text as a whole, such as <|im_end|>. */
   readonly addedTokens?: readonly string[]
 }
@@ -37,7 +39,11 @@ export function renderMessages(messages: readonly Message[], style: ChatStyle, o
     bos_token: style.bosToken ?? '',
     eos_token: style.eosToken ?? '',
   }
-  return compileJinja(style.chatTemplate).render(values, options.marks)
+  return compileJinja(style.chatTemplate, fileOf(style)).render(values, options.marks)
+}
+
+function fileOf({ chatTemplateFile }: ChatStyle): string {
+  return chatTemplateFile ?? 'the tokenizer files'
 }
 
 function renderTranscript(messages: readonly Message[], generationPrompt: boolean): string {
@@ -108,6 +114,7 @@ function rendererOf(style: ChatStyle): Parameters<typeof answerSpans>[2] {
   return {
     render: (messages, options) => renderMessages(messages, style, options),
     addedTokens: style.addedTokens ?? [],
-    marksGeneration: style.chatTemplate !== null && compileJinja(style.chatTemplate).marksGeneration,
+    marksGeneration: style.chatTemplate !== null && compileJinja(style.chatTemplate, fileOf(style)).marksGeneration,
+    file: fileOf(style),
   }
 }

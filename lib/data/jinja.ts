@@ -146,35 +146,36 @@ export interface Jinja {
   render(values: Readonly<Record<string, unknown>>, marks?: { readonly open: string; readonly close: string }): string
 }
 
+const cure = 'to correct chat_template in the tokenizer files'
 const compiled = new Map<string, Jinja>()
 const mostCompiled = 16
 
-/** Parses a template, once. */
-export function compileJinja(source: string): Jinja {
-  const known = compiled.get(source)
+/** Parses a template, once. Errors name `file`, where it stands. */
+export function compileJinja(source: string, file: string): Jinja {
+  const key = `${file}\n${source}`
+  const known = compiled.get(key)
   if (known !== undefined) return known
   if (compiled.size >= mostCompiled) compiled.clear()
-  const jinja = make(source)
-  compiled.set(source, jinja)
+  const jinja = make(source, file)
+  compiled.set(key, jinja)
   return jinja
 }
 
-function make(source: string): Jinja {
-  const cure = 'to correct chat_template in the tokenizer files'
-  if (source.length > longestSource) fail('chat template', `a template of at most ${longestSource} characters`, `${source.length} characters`, cure)
+function make(source: string, file: string): Jinja {
+  if (source.length > longestSource) fail('chat template', `a template of at most ${longestSource} characters in ${file}`, `${source.length} characters`, cure)
   // The library's own patterns take time in the square of such a run.
-  if (new RegExp(`\\s{${longestSpace}}`).test(source)) fail('chat template', `less than ${longestSpace} white space characters in a row`, 'more', cure)
+  if (new RegExp(`\\s{${longestSpace}}`).test(source)) fail('chat template', `less than ${longestSpace} white space characters in a row in ${file}`, 'more', cure)
   const marksGeneration = /\{%-?\s*generation\s*-?%\}/.test(source)
   let program: Statement
   try {
     program = parseTemplate(marksGeneration ? withGeneration(source) : source)
   } catch (error) {
-    fail('chat template', 'a Jinja template', shortened(error), cure)
+    fail('chat template', `a Jinja template in ${file}`, shortened(error), cure)
   }
-  return { marksGeneration, render: (values, marks = { open: '', close: '' }) => render(program, { ...values, [openName]: marks.open, [closeName]: marks.close }) }
+  return { marksGeneration, render: (values, marks = { open: '', close: '' }) => render(program, { ...values, [openName]: marks.open, [closeName]: marks.close }, file) }
 }
 
-function render(program: Statement, values: Readonly<Record<string, unknown>>): string {
+function render(program: Statement, values: Readonly<Record<string, unknown>>, file: string): string {
   const scope = newScope()
   const constants = { false: false, true: true, none: null, False: false, True: true, None: null }
   const functions = { range, raise_exception: (message: unknown) => raise(message), strftime_now: (format: unknown) => strftime(String(format)) }
@@ -184,9 +185,9 @@ function render(program: Statement, values: Readonly<Record<string, unknown>>): 
     return String(interpreter.run(program).value)
   } catch (error) {
     if (error instanceof LimitError) {
-      fail('chat template', 'a chat template that is rendered in reasonable time and size', error.message, 'to correct chat_template in the tokenizer files')
+      fail('chat template', `a chat template that is rendered in reasonable time and size in ${file}`, error.message, cure)
     }
-    fail('chat template', 'messages that the chat template accepts', shortened(error), 'the roles and the order that the model was trained with')
+    fail('chat template', `messages that the chat template in ${file} accepts`, shortened(error), 'the roles and the order that the model was trained with')
   }
 }
 

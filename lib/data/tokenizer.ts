@@ -33,6 +33,8 @@ export class Tokenizer implements SpecialIds {
   readonly eosToken: string | null
   /** The Jinja source of the chat template, if there is one. */
   readonly chatTemplate: string | null
+  /** The file it stands in. */
+  readonly chatTemplateFile: string | null
   /** The tokens that are found in a text as a whole, such as <|im_end|>. */
   readonly addedTokens: readonly string[]
   readonly #pipeline: Pipeline
@@ -50,6 +52,7 @@ export class Tokenizer implements SpecialIds {
     this.bosToken = specialText(settings, 'bos_token')
     this.eosToken = specialText(settings, 'eos_token')
     this.chatTemplate = settings.chatTemplate
+    this.chatTemplateFile = settings.chatTemplateFile ?? null
     this.addedTokens = pipeline.addedTokens
     const unknown = specialText(settings, 'unk_token')
     this.#unknownId = pipeline.unknownId ?? (unknown === null ? null : pipeline.idOf(unknown))

@@ -56,7 +56,13 @@ async function fromTokenizerJson(folder: string, configs: Configs): Promise<Toke
 }
 
 function isByteLevel({ pre_tokenizer, decoder, normalizer, post_processor }: Json): boolean {
-  return JSON.stringify([pre_tokenizer, decoder, normalizer, post_processor]).includes('"ByteLevel"')
+  return [pre_tokenizer, decoder, normalizer, post_processor].some((part) => names(part, 'ByteLevel', 0))
+}
+
+/** True where a part of this type stands anywhere inside; parts nested very deep are refused later. */
+function names(part: unknown, type: string, depth: number): boolean {
+  if (typeof part !== 'object' || part === null || depth > 32) return false
+  return ('type' in part && part.type === type) || Object.values(part).some((inner) => names(inner, type, depth + 1))
 }
 
 function rebuild(json: Json, model: Json, recipe: ClassRecipe): Json {

@@ -17,6 +17,8 @@ export interface Vocabulary {
 const modelTypes = ['BPE', 'WordPiece', 'Unigram', 'WordLevel']
 /** Far above any vocabulary, and small enough that an id from a broken file does not ask for gigabytes. */
 export const largestId = 1 << 24
+/** At every place of a text, pieces are followed as far as they go. */
+const longestPiece = 1000
 /** Half a character: no text has one. */
 const surrogate = /\p{Surrogate}/u
 
@@ -98,6 +100,7 @@ function readUnigram(model: Place): Vocabulary {
   const pieces = listOf(vocab, false).map((entry, id): [string, number] => {
     if (!isPairOf(entry, 'number') || !Number.isFinite(entry[1])) return vocab.item(id).fail('a piece and its score')
     if (surrogate.test(entry[0])) vocab.item(id).fail('a piece of whole characters', JSON.stringify(entry[0]))
+    if (entry[0].length > longestPiece) vocab.item(id).fail(`a piece of at most ${longestPiece} characters`, `${entry[0].length} characters`)
     ids.set(entry[0], id)
     return entry
   })

@@ -2,7 +2,7 @@
 import { toByteCharacters } from './byteCharacters.js'
 import type { CodePointSet } from './codePoints.js'
 import { accents, bertAccents, bertIdeographs, bertRemoved, spaceAtEnd, spaceAtStart, whiteSpace, youngerThanNormalizer } from './codePoints.js'
-import { readPattern } from './pattern.js'
+import { checkGrowth, readPattern } from './pattern.js'
 import type { Place } from './place.js'
 import { PrecompiledMap } from './precompiled.js'
 
@@ -36,7 +36,11 @@ export function readNormalizer(place: Place): Normalize | null {
       return strip(place.field('strip_left').booleanOr(true), place.field('strip_right').booleanOr(true))
     case 'Prepend': {
       const before = place.field('prepend').string()
-      return (text, joined) => (text === '' || joined === true ? text : before + text)
+      return (text, joined) => {
+        if (text === '' || joined === true) return text
+        checkGrowth(text, before.length)
+        return before + text
+      }
     }
     case 'Replace': {
       const pattern = readPattern(place.field('pattern'))

@@ -1,5 +1,5 @@
 /** A "pattern" of a tokenizer.json, {"String": ...} or {"Regex": ...}, and the ways to cut a text at its matches. */
-import { ThreefoldError } from '../../base/errors.js'
+import { fail, ThreefoldError } from '../../base/errors.js'
 import type { Place } from './place.js'
 import { Regex } from './regex.js'
 import { RegexRefused } from './regexSyntax.js'
@@ -43,6 +43,7 @@ abstract class Matcher implements Pattern {
   replace(text: string, content: string): string {
     const count = this.find(text)
     if (count === 0) return text
+    checkGrowth(text, (count / 2) * content.length)
     let out = ''
     let end = 0
     for (let i = 0; i < count; i += 2) {
@@ -87,10 +88,17 @@ class StringMatcher extends Matcher {
     }
     return count
   }
+}
 
-  override replace(text: string, content: string): string {
-    return text.replaceAll(this.#text, () => content)
-  }
+/** A text may grow this much in one step; a replacement of every letter by a novel would fill the memory. */
+const mostGrowth = 16
+const freeGrowth = 1 << 20
+const largestGrowth = 1 << 24
+
+/** Fails where a text that grows by so many characters is beyond reason. */
+export function checkGrowth(text: string, by: number): void {
+  if (by <= Math.max(freeGrowth, Math.min(largestGrowth, mostGrowth * text.length))) return
+  fail('tokenizer', `a tokenizer that adds at most ${mostGrowth} characters for each of ${text.length}`, `${by} more`, 'the tokenizer.json that came with the model')
 }
 
 export function regexPattern(source: string, place: Place): Pattern {

@@ -2,6 +2,7 @@
  * The whole way from a text to ids and back, as a tokenizer.json describes it: added tokens, normalizer, pre-tokenizer,
  * model, post-processor, decoder. The ids are those of Python `tokenizers`.
  */
+import { fail, ThreefoldError } from '../../base/errors.js'
 import type { AddedToken, StretchStart } from './addedTokens.js'
 import { AddedTokens } from './addedTokens.js'
 import { spaceAtStart } from './codePoints.js'
@@ -20,6 +21,8 @@ import { IdBuffer } from './wordCache.js'
 
 /** Buffers that grew beyond this for one long text are let go. */
 const keptIds = 1 << 16
+/** No answer is as long; a decoder that writes a novel for every token would fill the memory. */
+const longestText = 1 << 26
 
 export class Pipeline {
   /** One more than the largest id. */
@@ -107,7 +110,13 @@ export class Pipeline {
 
   /** A decoder at the start of a text; `write` gets the text as soon as it is certain. */
   decoder(write: (text: string) => void): TextSink {
-    return this.#makeDecoder({ token: write, part: write, end: () => undefined })
+    let length = 0
+    const checked = (text: string): void => {
+      length += text.length
+      if (length > longestText) fail('tokenizer', `a decoded text of at most ${longestText} characters`, 'more', 'the tokenizer.json that came with the model, or fewer ids')
+      write(text)
+    }
+    return this.#makeDecoder({ token: checked, part: checked, end: () => undefined })
   }
 }
 
@@ -135,7 +144,7 @@ function readAddedTokens(place: Place, { ids, tokens }: Vocabulary, normalize: N
     found.set(content, {
       id,
       content,
-      text: normalized && normalize !== null ? normalize(content) : content,
+      text: normalized && normalize !== null ? normalizedToken(item, content, normalize) : content,
       // Of a token that stands twice the later flags count, but a special one stays special.
       special: special || (found.get(content)?.special ?? false),
       singleWord: item.field('single_word').booleanOr(false),
@@ -147,4 +156,14 @@ function readAddedTokens(place: Place, { ids, tokens }: Vocabulary, normalize: N
     largest = Math.max(largest, id)
   }
   return found
+}
+
+/** A normalizer that fails on a token is an error of the file, not of a text. */
+function normalizedToken(place: Place, content: string, normalize: Normalize): string {
+  try {
+    return normalize(content)
+  } catch (error) {
+    if (error instanceof ThreefoldError) return place.field('content').fail(error.expected, error.received)
+    throw error
+  }
 }

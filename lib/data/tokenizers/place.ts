@@ -3,16 +3,25 @@ import { fail } from '../../base/errors.js'
 import { isJsonObject, kindOf } from '../../base/json.js'
 
 const cure = 'the file that came with the model'
+/** Parts of a tokenizer are nested two or three deep. */
+const mostNested = 64
 
 export class Place {
   readonly value: unknown
   readonly #file: string
   readonly #path: string
+  readonly #depth: number
 
-  constructor(value: unknown, file: string, path = '') {
+  constructor(value: unknown, file: string, path = '', depth = 0) {
     this.value = value
     this.#file = file
     this.#path = path
+    this.#depth = depth
+    if (depth > mostNested) this.fail(`parts nested at most ${mostNested} deep`, 'more')
+  }
+
+  #inner(value: unknown, path: string): Place {
+    return new Place(value, this.#file, path, this.#depth + 1)
   }
 
   /** "decoders[1].type in tokenizer.json" */
@@ -27,7 +36,7 @@ export class Place {
   /** A field of an object; its value is undefined where it is not there. */
   field(name: string): Place {
     const value = this.object()
-    return new Place(Object.hasOwn(value, name) ? value[name] : undefined, this.#file, this.#path === '' ? name : `${this.#path}.${name}`)
+    return this.#inner(Object.hasOwn(value, name) ? value[name] : undefined, this.#path === '' ? name : `${this.#path}.${name}`)
   }
 
   get isMissing(): boolean {
@@ -41,13 +50,13 @@ export class Place {
 
   items(): Place[] {
     if (!Array.isArray(this.value)) this.fail('a list', kindOf(this.value))
-    return this.value.map((item: unknown, index) => new Place(item, this.#file, `${this.#path}[${index}]`))
+    return this.value.map((item: unknown, index) => this.#inner(item, `${this.#path}[${index}]`))
   }
 
   /** An item of a list; its value is undefined where the list is too short. */
   item(index: number): Place {
     if (!Array.isArray(this.value)) this.fail('a list', kindOf(this.value))
-    return new Place(this.value[index], this.#file, `${this.#path}[${index}]`)
+    return this.#inner(this.value[index], `${this.#path}[${index}]`)
   }
 
   string(): string {

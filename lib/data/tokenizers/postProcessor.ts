@@ -48,8 +48,7 @@ function template(place: Place, idAt: (at: Place) => number): Surroundings {
     const known = place.field('special_tokens').field(name)
     if (known.isMissing) special.field('id').fail('a token of "special_tokens"')
     const ids = known.field('ids').items().map(idAt)
-    if (texts === 0) before.push(...ids)
-    else after.push(...ids)
+    for (const id of ids) (texts === 0 ? before : after).push(id)
   }
   if (texts === 0) place.field('single').fail('the text "A", once', 'no text')
   return { before, after }

@@ -5,6 +5,10 @@ const decoder = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true })
 const encoder = new TextEncoder()
 /** A grapheme of more bytes is replaced character by character. */
 const longestGrapheme = 5
+/** Keys are a few characters; a broken trie may lead in circles. */
+const longestKey = 128
+/** Replacements are a few characters too (the longest of Unicode's is 18). */
+const longestReplacement = 256
 
 export class PrecompiledMap {
   readonly #units: Uint32Array
@@ -86,7 +90,7 @@ export class PrecompiledMap {
   /** Calls with end and value of the keys that begin at a place, the shortest first, while it is told to go on. */
   #keys(bytes: Uint8Array, from: number, each: (to: number, value: number) => boolean): void {
     let at = offsetOf(this.#unit(0))
-    for (let i = from; i < bytes.length; i++) {
+    for (let i = from; i < Math.min(bytes.length, from + longestKey); i++) {
       const byte = bytes[i]!
       if (byte === 0) return
       at ^= byte
@@ -111,6 +115,7 @@ export class PrecompiledMap {
     } catch {
       this.#fail(`bytes that are no UTF-8 at ${start}`)
     }
+    if (text.length > longestReplacement) this.#fail(`a replacement of ${text.length} characters`)
     this.#replacements.set(start, text)
     return text
   }

@@ -27,6 +27,7 @@ export class RegexRefused extends Error {}
 
 /** Deeper nesting, or a larger count in braces, than any tokenizer writes. */
 const maxDepth = 50
+const longestPattern = 20_000
 const maxCount = 1000
 /** A class with more members has no place in a (?i: ) group: its case variants are not worked out. */
 const maxFolded = 5000
@@ -80,6 +81,7 @@ class Parser {
   }
 
   parse(): RegexNode {
+    if (this.#source.length > longestPattern) throw new RegexRefused(`${this.#source.length} characters, more than ${longestPattern}`)
     const node = this.#either({ ignoreCase: false, dotAll: false }, 0)
     if (this.#at < this.#source.length) this.#refuse('a ")" without its "("')
     return node
@@ -275,34 +277,40 @@ class Parser {
     if (depth > maxDepth) this.#refuse(`classes nested more than ${maxDepth} deep`)
     const negated = this.#take('^')
     let whole: CodePointSet | null = null
-    let set = CodePointSet.empty
+    let ranges: (readonly [number, number])[] = []
+    const operand = (): CodePointSet => (whole === null ? CodePointSet.of(ranges) : whole.intersect(CodePointSet.of(ranges)))
     // A "]" that comes first is a member.
     let first = true
     for (; ; first = false) {
       if (this.#at >= this.#source.length) this.#refuse('a "[" without its "]"')
       if (!first && this.#take(']')) break
       if (this.#take('&&')) {
-        whole = whole === null ? set : whole.intersect(set)
-        set = CodePointSet.empty
+        whole = operand()
+        ranges = []
         continue
       }
       if (this.#source.startsWith('[:', this.#at)) this.#refuse('a POSIX class')
       if (this.#take('[')) {
-        set = set.union(this.#class(depth + 1))
+        ranges.push(...this.#class(depth + 1).ranges())
         continue
       }
       const from = this.#member()
-      if (typeof from !== 'number' && /^-[^\]]/s.test(this.#source.slice(this.#at, this.#at + 2))) this.#refuse('a range that begins with a class')
-      if (typeof from !== 'number' || !/^-[^\]]/s.test(this.#source.slice(this.#at, this.#at + 2))) {
-        set = set.union(typeof from === 'number' ? CodePointSet.points(from) : from)
+      const isRange = /^-[^\]]/s.test(this.#source.slice(this.#at, this.#at + 2))
+      if (typeof from !== 'number') {
+        if (isRange) this.#refuse('a range that begins with a class')
+        ranges.push(...from.ranges())
+        continue
+      }
+      if (!isRange) {
+        ranges.push([from, from + 1])
         continue
       }
       this.#at++
       const to = this.#member()
       if (typeof to !== 'number' || to < from) this.#refuse('a range that ends before it begins')
-      set = set.union(CodePointSet.of([[from, to + 1]]))
+      ranges.push([from, to + 1])
     }
-    const members = whole === null ? set : whole.intersect(set)
+    const members = operand()
     return negated ? members.complement() : members
   }
 

@@ -1,6 +1,5 @@
 /** WordPiece and WordLevel: words that are looked up, whole or in pieces. */
 import { fail } from '../../base/errors.js'
-import { isLowSurrogate } from './codePoints.js'
 import { toByteCharacters } from './byteCharacters.js'
 import type { Model } from './model.js'
 import { failOnUnspelled } from './model.js'
@@ -42,14 +41,17 @@ export class WordLevel implements Model {
 /** The longest piece that fits, again and again from left to right; a word that does not come out even is unknown. */
 export class WordPiece implements Model {
   readonly #parts: WordPieceParts
-  /** No piece of the vocabulary is longer: longer stretches are not looked up. */
-  readonly #longest: number
+  /** The lengths that pieces have, the longest first: stretches of another length are not looked up. */
+  readonly #lengths: readonly number[]
 
   constructor(parts: WordPieceParts) {
     this.#parts = parts
-    let longest = 0
-    for (const piece of parts.vocab.keys()) longest = Math.max(longest, piece.length)
-    this.#longest = longest
+    const lengths = new Set<number>()
+    for (const piece of parts.vocab.keys()) {
+      lengths.add(piece.length)
+      if (piece.startsWith(parts.continuingPrefix)) lengths.add(piece.length - parts.continuingPrefix.length)
+    }
+    this.#lengths = [...lengths].filter((length) => length > 0).sort((a, b) => b - a)
   }
 
   encode(text: string, from: number, to: number, bytes: boolean, out: IdBuffer): void {
@@ -66,11 +68,14 @@ export class WordPiece implements Model {
     const ids: number[] = []
     for (let start = 0; start < word.length; ) {
       const before = start === 0 ? '' : continuingPrefix
-      let end = Math.min(word.length, start + this.#longest)
+      let end = start
       let id: number | undefined
-      while (end > start && id === undefined) {
+      for (const length of this.#lengths) {
+        end = start + length
+        // No piece ends inside a character, because none has half of one.
+        if (end > word.length) continue
         id = vocab.get(before + word.slice(start, end))
-        if (id === undefined) end -= isLowSurrogate(word.charCodeAt(end - 1)) ? 2 : 1
+        if (id !== undefined) break
       }
       if (id === undefined) return null
       ids.push(id)
