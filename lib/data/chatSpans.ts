@@ -35,8 +35,30 @@ export interface AnswerSpans {
   readonly spans: readonly Span[]
 }
 
+/** For all renders of one conversation, each of which takes about a millisecond. */
+const mostMilliseconds = 3000
+
 /** The spans of the assistant's messages from `firstAnswer` on. */
-export function answerSpans(messages: readonly Message[], firstAnswer: number, renderer: Renderer): AnswerSpans {
+export function answerSpans(messages: readonly Message[], firstAnswer: number, given: Renderer): AnswerSpans {
+  const deadline = performance.now() + mostMilliseconds
+  const renderer: Renderer = {
+    ...given,
+    render: (list, options) => {
+      if (performance.now() > deadline) throw new OutOfTime()
+      return given.render(list, options)
+    },
+  }
+  try {
+    return provenSpans(messages, firstAnswer, renderer)
+  } catch (error) {
+    if (!(error instanceof OutOfTime)) throw error
+    fail('chat template', `a chat template that is rendered in reasonable time in ${given.file}`, `more than ${mostMilliseconds / 1000} seconds`, 'to correct chat_template in the tokenizer files')
+  }
+}
+
+class OutOfTime extends Error {}
+
+function provenSpans(messages: readonly Message[], firstAnswer: number, renderer: Renderer): AnswerSpans {
   const text = renderer.render(messages, { generationPrompt: false })
   if (renderer.marksGeneration) return { text, spans: markedSpans(messages, firstAnswer, renderer, text) }
   const spans: Span[] = []
@@ -94,7 +116,8 @@ function markedSpans(messages: readonly Message[], firstAnswer: number, renderer
 function tryRender(renderer: Renderer, messages: readonly Message[], generationPrompt: boolean): string | null {
   try {
     return renderer.render(messages, { generationPrompt })
-  } catch {
+  } catch (error) {
+    if (error instanceof OutOfTime) throw error
     return null
   }
 }

@@ -28,10 +28,10 @@ const parseTemplate = (source: string): Statement => (parse as (tokens: unknown)
 /** No template in use comes near these. */
 const longestSource = 1 << 18
 const longestSpace = 1000
-const mostSteps = 1_000_000
+const mostSteps = 500_000
 const mostItems = 10_000
 const largestInteger = 100_000
-const mostMilliseconds = 2000
+const mostMilliseconds = 1500
 /** Characters of one string, and of all strings made on the way, besides a multiple of what is put in. */
 const longestString = 1 << 18
 const mostProduced = 1 << 26

@@ -64,6 +64,15 @@ test('what cannot be proven about an answer is refused', async (t) => {
   for (const [template, words] of refused) await failsWith(t, () => chatSegments(chat, style(template)), 'a chat template that shows where the answer in message', words)
 })
 
+test('many renders of a slow template are stopped as well', async (t) => {
+  // Each is fast enough alone; forty answers need eighty of them.
+  const slow = each("{{ m.role + ':' + m.content + ';' }}", "{% for i in range(400) %}{% for j in range(400) %}{{ '' }}{% endfor %}{% endfor %}")
+  const long = Array.from({ length: 80 }, (_, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content: `x${i}` }))
+  const started = performance.now()
+  await failsWith(t, () => chatSegments(long, { ...style(slow), chatTemplateFile: 'slow.jinja' }), '[chat template]', 'reasonable time in slow.jinja', 'more than 3 seconds')
+  t.true(performance.now() - started < 6000)
+})
+
 test('a text of its own behind the whole conversation: the end mark is seen where added tokens part', (t) => {
   const template = each("{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}", "{% if not add_generation_prompt %}{{ '<|eos|>' }}{% endif %}").replace('assistant:', '<|assistant|>')
   const tokens = ['<|user|>', '<|assistant|>', '<|end|>', '<|eos|>']
