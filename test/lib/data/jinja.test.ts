@@ -21,7 +21,7 @@ test('a generation block is a call block: its marks stand where its text does', 
   t.is(jinja.render({}, { open: '<', close: '>' }), 'a< b >c')
 })
 
-test('a template that would never end, or fill the memory, is stopped', async (t) => {
+test.serial('a template that would never end, or fill the memory, is stopped', async (t) => {
   const endless: readonly (readonly [string, string])[] = [
     ['{% for a in range(10000) %}{% for b in range(10000) %}{{ a }}{% endfor %}{% endfor %}', 'more than'],
     ['{% for a in range(10000) %}{% for b in range(10000) %}{% endfor %}{% endfor %}', 'more than'],
@@ -33,9 +33,17 @@ test('a template that would never end, or fill the memory, is stopped', async (t
     ['{{ 10 ** 9 }}', 'the number'],
   ]
   for (const [source, words] of endless) {
-    const started = performance.now()
-    await failsWith(t, () => render(source), '[chat template]', 'reasonable time and size', words)
-    t.true(performance.now() - started < 4000, source)
+    let seconds = Infinity
+    const timed = (): void => {
+      const started = performance.now()
+      try {
+        render(source)
+      } finally {
+        seconds = (performance.now() - started) / 1000
+      }
+    }
+    await failsWith(t, timed, '[chat template]', 'reasonable time and size', words)
+    t.true(seconds < 4, source)
   }
   await failsWith(t, () => compileJinja('a'.repeat(300_000), 'x.jinja'), 'at most 262144 characters in x.jinja', '300000')
   await failsWith(t, () => compileJinja(' '.repeat(2000), 'x.jinja'), 'white space characters in a row')
@@ -64,12 +72,12 @@ test('what cannot be proven about an answer is refused', async (t) => {
   for (const [template, words] of refused) await failsWith(t, () => chatSegments(chat, style(template)), 'a chat template that shows where the answer in message', words)
 })
 
-test('many renders of a slow template are stopped as well', async (t) => {
-  // Each is fast enough alone; forty answers need eighty of them.
-  const slow = each("{{ m.role + ':' + m.content + ';' }}", "{% for i in range(400) %}{% for j in range(400) %}{{ '' }}{% endfor %}{% endfor %}")
-  const long = Array.from({ length: 80 }, (_, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content: `x${i}` }))
+test.serial('many renders of a slow template are stopped as well', async (t) => {
+  // Each is fast enough alone; 150 answers need 300 of them.
+  const slow = each("{{ m.role + ':' + m.content + ';' }}", "{% for i in range(200) %}{% for j in range(200) %}{{ '' }}{% endfor %}{% endfor %}")
+  const long = Array.from({ length: 300 }, (_, i) => ({ role: i % 2 === 0 ? 'user' : 'assistant', content: `x${i}` }))
   const started = performance.now()
-  await failsWith(t, () => chatSegments(long, { ...style(slow), chatTemplateFile: 'slow.jinja' }), '[chat template]', 'reasonable time in slow.jinja', 'more than 3 seconds')
+  await failsWith(t, () => chatSegments(long, { ...style(slow), chatTemplateFile: 'slow.jinja' }), '[chat template]', 'rendered in reasonable time', 'slow.jinja')
   t.true(performance.now() - started < 6000)
 })
 
