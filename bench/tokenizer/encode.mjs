@@ -45,7 +45,8 @@ function encodeAll(tokenizer, texts) {
 
 async function startWorker(folder, texts) {
   const worker = new Worker(fileURLToPath(import.meta.url), { workerData: { folder, texts } })
-  const answer = () => new Promise((resolve, reject) => worker.once('message', resolve).once('error', reject))
+  worker.once('error', (error) => { throw error })
+  const answer = () => new Promise((resolve) => worker.once('message', resolve))
   await answer()
   return { pass: () => (worker.postMessage('pass'), answer()), stop: () => worker.terminate() }
 }
@@ -92,6 +93,7 @@ async function main() {
   const engine = await ours(folder, texts, threads)
   const other = values.python === undefined ? null : peer(values.python, folder, texts, threads)
   const speeds = { ours: [], encode_batch: [], encode_batch_fast: [] }
+  const first = {}
   let tokens = 0
   // The first pass warms caches and compilers of both and does not count.
   for (let pass = 0; pass <= passes; pass++) {
@@ -99,10 +101,12 @@ async function main() {
     tokens = await engine.pass()
     const seconds = (performance.now() - started) / 1000
     if (pass > 0) speeds.ours.push(megabytes / seconds)
+    else first.ours = round(megabytes / seconds)
     for (const call of other === null ? [] : ['encode_batch', 'encode_batch_fast']) {
       const answer = await other.pass(call)
       if (answer.tokens !== tokens) throw new Error(`[bench] expected ${tokens} tokens from both, received ${answer.tokens}. Try the same tokenizer.`)
       if (pass > 0) speeds[call].push(megabytes / answer.seconds)
+      else first[call] = round(megabytes / answer.seconds)
     }
   }
   await engine.stop()
@@ -118,6 +122,7 @@ async function main() {
       tokens,
       sha256: createHash('sha256').update(texts.join('\n')).digest('hex').slice(0, 16),
       megabytesPerSecond: medians,
+      firstPass: first,
       ...(other === null ? {} : { ratio: { encode_batch: round(medians.ours / medians.encode_batch), encode_batch_fast: round(medians.ours / medians.encode_batch_fast) } }),
       all: Object.fromEntries(Object.entries(speeds).map(([name, list]) => [name, list.map(round)])),
     }),

@@ -2,7 +2,7 @@
 import { fail, ThreefoldError } from '../../base/errors.js'
 import type { Place } from './place.js'
 import { Regex } from './regex.js'
-import { RegexRefused } from './regexSyntax.js'
+import { RegexRefused } from './regexSets.js'
 
 export type Behavior = 'Removed' | 'Isolated' | 'MergedWithPrevious' | 'MergedWithNext' | 'Contiguous'
 

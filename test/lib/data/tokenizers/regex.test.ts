@@ -1,6 +1,6 @@
 import test from 'ava'
 import { Regex } from '../../../../lib/data/tokenizers/regex.js'
-import { RegexRefused } from '../../../../lib/data/tokenizers/regexSyntax.js'
+import { RegexRefused } from '../../../../lib/data/tokenizers/regexSets.js'
 import { failsWith } from '../support.js'
 import { fixture } from './support.js'
 
