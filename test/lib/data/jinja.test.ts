@@ -82,10 +82,10 @@ test.serial('many renders of a slow template are stopped as well', async (t) => 
 })
 
 test('a text of its own behind the whole conversation: the end mark is seen where added tokens part', (t) => {
-  const template = each("{{ '<|' + m.role + '|>' + m.content + '<|end|>' }}", "{% if not add_generation_prompt %}{{ '<|eos|>' }}{% endif %}").replace('assistant:', '<|assistant|>')
+  const template = each("{{ '<|' + m.role + '|>' + (' ' if m.role == 'assistant' else '') + m.content + '<|end|>' }}", "{% if not add_generation_prompt %}{{ '<|eos|>' }}{% endif %}").replace('assistant:', '<|assistant|>')
   const tokens = ['<|user|>', '<|assistant|>', '<|end|>', '<|eos|>']
   const answers = chatSegments(chat, style(template, tokens)).filter(({ answer }) => answer)
-  t.deepEqual(answers.map(({ text }) => text), ['b<|end|>', 'd<|end|><|eos|>'])
+  t.deepEqual(answers.map(({ text }) => text), [' b<|end|>', ' d<|end|><|eos|>'])
 })
 
 test('two answers whose questions are written differently are refused', async (t) => {

@@ -81,6 +81,12 @@ test('the cache forgets when it is full, and never gives the ids of another word
   t.deepEqual(wrong, [])
   const cache = new WordCache()
   const out = new IdBuffer()
+  // Two words of one hash.
+  out.push(7)
+  cache.add('one', 0, 3, 99, out, 0)
+  t.false(cache.find('two', 0, 3, 99, out))
+  t.true(cache.find('one', 0, 3, 99, out))
+  t.deepEqual([...out.taken()], [7, 7])
   for (let i = 0; i < 200_000; i++) cache.add(`${i}`, 0, `${i}`.length, WordCache.hash(`${i}`, 0, `${i}`.length), out, 0)
   t.true(cache.size <= 1 << 16)
   t.true(cache.find('199999', 0, 6, WordCache.hash('199999', 0, 6), out))
