@@ -1,6 +1,7 @@
 /** Chat messages -> text, through the model's own template or in the form of the HH-RLHF transcripts. */
-import { Template } from '@huggingface/jinja'
 import { fail } from '../base/errors.js'
+import { answerSpans } from './chatSpans.js'
+import { compileJinja } from './jinja.js'
 import type { Message } from './records.js'
 
 /** What rendering needs from a tokenizer. */
@@ -8,52 +9,41 @@ export interface ChatStyle {
   readonly chatTemplate: string | null
   readonly bosToken: string | null
   readonly eosToken: string | null
+  /** Where the template stands, for errors. */
+  readonly chatTemplateFile?: string | null
+  /** Tokens that are found in a text as a whole, such as <|im_end|>. */
+  readonly addedTokens?: readonly string[]
 }
 
 /** The style of a model that brings no template. */
 export const transcriptStyle: ChatStyle = { chatTemplate: null, bosToken: null, eosToken: null }
 
-const compiled = new Map<string, Template>()
-
-function compile(source: string): Template {
-  const known = compiled.get(source)
-  if (known !== undefined) return known
-  let template: Template
-  try {
-    template = new Template(source)
-  } catch (error) {
-    fail('chat template', 'a Jinja template', String(error), 'to correct chat_template in the tokenizer files')
-  }
-  compiled.set(source, template)
-  return template
+interface RenderOptions {
+  readonly generationPrompt: boolean
+  /** Marks put around what {% generation %} encloses. */
+  readonly marks?: { readonly open: string; readonly close: string }
 }
 
 /**
  * Renders messages as one text. `generationPrompt` ends it where the assistant's next answer begins.
  * Without a template: the system text first, then "\n\nHuman: ..." and "\n\nAssistant: ...".
  */
-export function renderMessages(
-  messages: readonly Message[],
-  style: ChatStyle,
-  options: { readonly generationPrompt: boolean },
-): string {
+export function renderMessages(messages: readonly Message[], style: ChatStyle, options: RenderOptions): string {
   if (style.chatTemplate === null) return renderTranscript(messages, options.generationPrompt)
-  try {
-    return compile(style.chatTemplate).render({
-      messages: messages.map(({ role, content }) => ({ role, content })),
-      add_generation_prompt: options.generationPrompt,
-      bos_token: style.bosToken ?? '',
-      eos_token: style.eosToken ?? '',
-    })
-  } catch (error) {
-    const cause = error instanceof Error ? error.message : String(error)
-    fail(
-      'chat template',
-      'messages that the chat template accepts',
-      cause,
-      'the roles and the order that the model was trained with',
-    )
+  // What transformers passes, with `tools` and `documents` for none.
+  const values = {
+    messages: messages.map(({ role, content }) => ({ role, content })),
+    tools: null,
+    documents: null,
+    add_generation_prompt: options.generationPrompt,
+    bos_token: style.bosToken ?? '',
+    eos_token: style.eosToken ?? '',
   }
+  return compileJinja(style.chatTemplate, fileOf(style)).render(values, options.marks)
+}
+
+function fileOf({ chatTemplateFile }: ChatStyle): string {
+  return chatTemplateFile ?? 'the tokenizer files'
 }
 
 function renderTranscript(messages: readonly Message[], generationPrompt: boolean): string {
@@ -80,49 +70,51 @@ export interface ChatSegment {
 
 /**
  * Cuts a conversation into prompt and answer segments, in order; together they are the rendered text. Each assistant
- * message from `firstAnswer` on is an answer; an earlier one that the template renders differently once more follows
- * (some drop old reasoning) stays in the prompt. The last message is an assistant's.
+ * message from `firstAnswer` on is an answer, but for those the template leaves out. Errors: a template that does not
+ * let the place of an answer be proven (see chatSpans.ts).
  */
 export function chatSegments(messages: readonly Message[], style: ChatStyle, firstAnswer = 0): ChatSegment[] {
-  const whole = renderMessages(messages, style, { generationPrompt: false })
+  const { text, spans } = answerSpans(messages, firstAnswer, rendererOf(style))
   const segments: ChatSegment[] = []
   let done = 0
-  for (const [index, message] of messages.entries()) {
-    if (message.role !== 'assistant' || index < firstAnswer) continue
-    const prompt = renderMessages(messages.slice(0, index), style, { generationPrompt: true })
-    const upTo = renderMessages(messages.slice(0, index + 1), style, { generationPrompt: false })
-    const extends_ = prompt.length >= done && upTo.startsWith(prompt) && whole.startsWith(upTo)
-    if (!extends_) {
-      if (index < messages.length - 1) continue
-      failOnTemplate()
-    }
-    segments.push({ text: whole.slice(done, prompt.length), answer: false }, { text: upTo.slice(prompt.length), answer: true })
-    done = upTo.length
+  for (const { from, to } of spans) {
+    segments.push({ text: text.slice(done, from), answer: false }, { text: text.slice(from, to), answer: true })
+    done = to
   }
-  if (done < whole.length) segments.push({ text: whole.slice(done), answer: false })
+  if (done < text.length) segments.push({ text: text.slice(done), answer: false })
   return segments
 }
 
 /**
- * The text of a prompt and of the answer that follows it. Errors: a template whose text of the whole does not begin
- * with its text of the prompt.
+ * The text of a prompt and of the answer that follows it. Errors: a template that does not let the beginning of the
+ * answer be proven.
  */
 export function chatAnswer(
   prompt: readonly Message[],
   answer: readonly Message[],
   style: ChatStyle,
 ): { prompt: string; answer: string } {
-  const before = renderMessages(prompt, style, { generationPrompt: answer[0]?.role === 'assistant' })
-  const whole = renderMessages([...prompt, ...answer], style, { generationPrompt: false })
-  if (!whole.startsWith(before)) failOnTemplate()
-  return { prompt: before, answer: whole.slice(before.length) }
+  if (answer[0]?.role !== 'assistant') {
+    const before = renderMessages(prompt, style, { generationPrompt: false })
+    const whole = renderMessages([...prompt, ...answer], style, { generationPrompt: false })
+    if (whole.startsWith(before)) return { prompt: before, answer: whole.slice(before.length) }
+    fail(
+      'chat template',
+      'a template whose text with the answer begins with its text of the question',
+      'a different beginning',
+      'rows whose answers are messages of the assistant, or text written out as the model should see it',
+    )
+  }
+  const { text, spans } = answerSpans([...prompt, ...answer], prompt.length, rendererOf(style))
+  const start = spans[0]?.from ?? text.length
+  return { prompt: text.slice(0, start), answer: text.slice(start) }
 }
 
-function failOnTemplate(): never {
-  fail(
-    'chat template',
-    'a template whose text with the answer begins with its text of the question',
-    'a different beginning',
-    'rows with a prompt and answers as text, written out as the model should see them',
-  )
+function rendererOf(style: ChatStyle): Parameters<typeof answerSpans>[2] {
+  return {
+    render: (messages, options) => renderMessages(messages, style, options),
+    addedTokens: style.addedTokens ?? [],
+    marksGeneration: style.chatTemplate !== null && compileJinja(style.chatTemplate, fileOf(style)).marksGeneration,
+    file: fileOf(style),
+  }
 }

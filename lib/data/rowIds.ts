@@ -81,20 +81,22 @@ export class RowEncoder {
   /** A preference row: one prompt, two answers, each with its end token. */
   pair(row: RawRow): PairIds {
     if (row.kind === 'preference') {
-      return {
-        prompt: this.#prompt(row, row.prompt),
-        chosen: this.#answer(row, row.chosen),
-        rejected: this.#answer(row, row.rejected),
-      }
+      const prompt = this.#prompt(row, row.prompt)
+      return { prompt, chosen: this.#answer(row, prompt, row.chosen), rejected: this.#answer(row, prompt, row.rejected) }
     }
     if (row.kind === 'messagePreference') {
       const chosen = chatAnswer(row.prompt, row.chosen, this.#style)
       const rejected = chatAnswer(row.prompt, row.rejected, this.#style)
-      return {
-        prompt: this.#prompt(row, chosen.prompt),
-        chosen: this.#answer(row, chosen.answer),
-        rejected: this.#answer(row, rejected.answer),
+      if (chosen.prompt !== rejected.prompt) {
+        fail(
+          'data',
+          `one text before both answers in ${describe(row.at)}`,
+          'two, because the chat template writes the question differently before each',
+          'rows with a prompt and two answers as text',
+        )
       }
+      const prompt = this.#prompt(row, chosen.prompt)
+      return { prompt, chosen: this.#answer(row, prompt, chosen.answer), rejected: this.#answer(row, prompt, rejected.answer) }
     }
     fail(
       'data',
@@ -127,9 +129,10 @@ export class RowEncoder {
   }
 
   #promptAndAnswer(row: RawRow, prompt: string, answer: string): IdSegment[] {
+    const ids = this.#prompt(row, prompt)
     return [
-      { ids: this.#prompt(row, prompt), counted: false },
-      { ids: this.#answer(row, answer), counted: true },
+      { ids, counted: false },
+      { ids: this.#answer(row, ids, answer), counted: true },
     ]
   }
 
@@ -143,10 +146,12 @@ export class RowEncoder {
       )
     }
     const pieces = chatSegments(messages, this.#style)
+    let before: Int32Array = new Int32Array(0)
     return pieces.map(({ text, answer }, index) => {
-      if (index === 0) return { ids: this.#prompt(row, text), counted: answer }
       const last = index === pieces.length - 1
-      return { ids: last ? this.#answer(row, text) : this.#plain(row, text), counted: answer }
+      const ids = index === 0 ? this.#prompt(row, text) : last ? this.#answer(row, before, text) : this.#behind(row, before, text)
+      if (ids.length > 0) before = ids
+      return { ids, counted: answer }
     })
   }
 
@@ -163,13 +168,14 @@ export class RowEncoder {
     return Int32Array.of(start)
   }
 
-  #plain(row: RawRow, text: string): Int32Array {
-    return this.checkedIds(row, this.#need(row).encode(text, { special: false }))
+  /** Ids that continue others: no special ones in front. */
+  #behind(row: RawRow, before: Int32Array, text: string): Int32Array {
+    return this.checkedIds(row, this.#need(row).encodeBehind(before, text))
   }
 
-  /** Answer ids: no special ones in front (they continue the prompt's ids), one end token behind. */
-  #answer(row: RawRow, text: string): Int32Array {
-    return this.#ended(row, this.#need(row).encode(text, { special: false }))
+  /** Answer ids: they continue the prompt's, one end token behind. */
+  #answer(row: RawRow, before: Int32Array, text: string): Int32Array {
+    return this.#ended(row, this.#need(row).encodeBehind(before, text))
   }
 
   #ended(row: RawRow, ids: Int32Array): Int32Array {

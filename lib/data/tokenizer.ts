@@ -1,11 +1,9 @@
-/** Text <-> token ids, over the kept library @huggingface/tokenizers. */
-import path from 'node:path'
-import { Tokenizer as Library } from '@huggingface/tokenizers'
+/** Text <-> token ids, for every tokenizer a checkpoint may bring. The ids are those of transformers' fast tokenizers. */
 import { fail } from '../base/errors.js'
-import { pathExists, readJson } from '../base/files.js'
-import { isJsonObject, kindOf } from '../base/json.js'
 import type { SpecialIds, TokenizerSettings } from './tokenizerFiles.js'
 import { findSpecialIds, readTokenizerSettings, specialText } from './tokenizerFiles.js'
+import { readTokenizerSource } from './tokenizers/folder.js'
+import { Pipeline } from './tokenizers/pipeline.js'
 
 const noSettings: TokenizerSettings = {
   tokenizerConfig: {},
@@ -13,6 +11,13 @@ const noSettings: TokenizerSettings = {
   generationConfig: {},
   modelConfig: {},
   chatTemplate: null,
+}
+
+/** Text that grows id by id. */
+export interface TextDecoderStream {
+  push(id: number): void
+  /** Writes what is left; the stream is done then. */
+  end(): void
 }
 
 export class Tokenizer implements SpecialIds {
@@ -28,18 +33,18 @@ export class Tokenizer implements SpecialIds {
   readonly eosToken: string | null
   /** The Jinja source of the chat template, if there is one. */
   readonly chatTemplate: string | null
-  readonly #library: Library
+  /** The file it stands in. */
+  readonly chatTemplateFile: string | null
+  /** The tokens that are found in a text as a whole, such as <|im_end|>. */
+  readonly addedTokens: readonly string[]
+  readonly #pipeline: Pipeline
   readonly #unknownId: number | null
-  /** Ids that the tokenizer puts before and after every text (BOS; EOS or a separator). */
-  readonly #before: Int32Array
-  readonly #after: Int32Array
 
-  private constructor(folder: string | null, library: Library, facts: ModelFacts, settings: TokenizerSettings) {
+  private constructor(folder: string | null, pipeline: Pipeline, settings: TokenizerSettings) {
     this.folder = folder
-    this.#library = library
-    this.vocabSize = facts.vocabSize
-    this.#unknownId = facts.unknownToken === null ? null : (library.token_to_id(facts.unknownToken) ?? null)
-    const special = findSpecialIds(settings, (token) => library.token_to_id(token) ?? null)
+    this.#pipeline = pipeline
+    this.vocabSize = pipeline.vocabSize
+    const special = findSpecialIds(settings, (token) => pipeline.idOf(token))
     this.bosId = special.bosId
     this.eosId = special.eosId
     this.eosIds = special.eosIds
@@ -47,46 +52,41 @@ export class Tokenizer implements SpecialIds {
     this.bosToken = specialText(settings, 'bos_token')
     this.eosToken = specialText(settings, 'eos_token')
     this.chatTemplate = settings.chatTemplate
-    ;[this.#before, this.#after] = surroundings(library)
+    this.chatTemplateFile = settings.chatTemplateFile ?? null
+    this.addedTokens = pipeline.addedTokens
+    const unknown = specialText(settings, 'unk_token')
+    this.#unknownId = pipeline.unknownId ?? (unknown === null ? null : pipeline.idOf(unknown))
   }
 
-  /** Loads tokenizer.json and the files around it. Errors name the folder and what is wrong. */
+  /**
+   * Loads the tokenizer of a model folder: tokenizer.json, or vocab.json with merges.txt, or SentencePiece's
+   * tokenizer.model, with the configuration files around it. Errors name the file and what is wrong.
+   */
   static async load(folder: string): Promise<Tokenizer> {
     const tokenizer = await Tokenizer.tryLoad(folder)
     if (tokenizer !== null) return tokenizer
-    fail('tokenizer', `tokenizer.json in ${folder}`, 'no such file', 'a model folder with a tokenizer, or rows {input_ids}')
+    fail(
+      'tokenizer',
+      `tokenizer.json, vocab.json with merges.txt, or tokenizer.model in ${folder}`,
+      'no such file',
+      'a model folder with a tokenizer, or rows {input_ids}',
+    )
   }
 
-  /** Like load, but null where the folder has no tokenizer.json: the model then works on {input_ids} alone. */
+  /** Like load, but null where the folder has no tokenizer: the model then works on {input_ids} alone. */
   static async tryLoad(folder: string): Promise<Tokenizer | null> {
-    const file = path.join(folder, 'tokenizer.json')
-    if (!(await pathExists(file))) return null
-    return Tokenizer.#build(folder, await readJson(file), await readTokenizerSettings(folder), file)
+    const settings = await readTokenizerSettings(folder)
+    const source = await readTokenizerSource(folder, settings)
+    if (source === null) return null
+    const { tokenizerConfig } = settings
+    const pipeline = new Pipeline(source.json, source.file, tokenizerConfig['split_special_tokens'] === true)
+    // A class knows its special tokens where the configuration does not name them.
+    return new Tokenizer(folder, pipeline, { ...settings, tokenizerConfig: { ...source.tokens, ...tokenizerConfig } })
   }
 
   /** Makes a tokenizer from the parsed content of a tokenizer.json. */
   static fromJson(json: unknown, settings: Partial<TokenizerSettings> = {}): Tokenizer {
-    return Tokenizer.#build(null, json, { ...noSettings, ...settings }, 'tokenizer.json')
-  }
-
-  static #build(folder: string | null, json: unknown, settings: TokenizerSettings, file: string): Tokenizer {
-    const cure = 'the tokenizer.json that came with the model'
-    if (!isJsonObject(json)) fail('tokenizer', `a JSON object in ${file}`, kindOf(json), cure)
-    const facts = modelFacts(json)
-    // The library takes an unknown kind for a plain list of words, and would then encode nonsense.
-    if (!modelTypes.includes(facts.type)) {
-      fail('tokenizer', `a model type of ${modelTypes.join(', ')} in ${file}`, JSON.stringify(facts.type), cure)
-    }
-    if (facts.vocabSize === 0) fail('tokenizer', `a vocabulary in ${file}`, 'none in "model"."vocab"', cure)
-    const whole = { added_tokens: [], normalizer: null, pre_tokenizer: null, post_processor: null, decoder: null, ...json }
-    let library: Library
-    try {
-      // The library's default would change spaces before punctuation: decoding must give the text back.
-      library = new Library(whole, { ...settings.tokenizerConfig, clean_up_tokenization_spaces: false })
-    } catch (error) {
-      fail('tokenizer', `a tokenizer that can be built from ${file}`, String(error), cure)
-    }
-    return new Tokenizer(folder, library, facts, settings)
+    return new Tokenizer(null, new Pipeline(json, 'tokenizer.json'), { ...noSettings, ...settings })
   }
 
   /**
@@ -94,20 +94,9 @@ export class Tokenizer implements SpecialIds {
    * Special tokens written out in the text ("<|endoftext|>") become their ids either way, as in transformers.
    */
   encode(text: string, options: { readonly special: boolean }): Int32Array {
-    // The library gives undefined, whatever its types say, for a piece that is not in the vocabulary.
-    const { ids, tokens }: { ids: (number | undefined)[]; tokens: string[] } = this.#library.encode(text, {
-      add_special_tokens: options.special,
-    })
-    return Int32Array.from(ids, (id, position) => {
-      const known = id ?? this.#unknownId
-      if (known !== null) return known
-      fail(
-        'tokenizer',
-        'text that the vocabulary can spell',
-        JSON.stringify(tokens[position]),
-        'a tokenizer with an unknown token',
-      )
-    })
+    const ids = this.#pipeline.encode(text)
+    const { before, after } = this.#pipeline.surroundings
+    return options.special && before.length + after.length > 0 ? Int32Array.from([...before, ...ids, ...after]) : ids
   }
 
   /**
@@ -116,78 +105,79 @@ export class Tokenizer implements SpecialIds {
    */
   encodePrompt(text: string): Int32Array {
     const ids = this.encode(text, { special: false })
-    return startsWith(ids, this.#before) ? ids : Int32Array.from([...this.#before, ...ids])
+    const { before } = this.#pipeline.surroundings
+    if (before.length === 0 || startsWith(ids, before)) return ids
+    return Int32Array.from([...before, ...ids])
+  }
+
+  /**
+   * The ids of a text that continues `before`, such as an answer behind its prompt: no special ids, and no space that the
+   * tokenizer would put before a text that stands alone. They are what a model writes behind the ids of the prompt.
+   */
+  encodeBehind(before: ArrayLike<number>, text: string): Int32Array {
+    return before.length === 0 ? this.#pipeline.encode(text) : this.#pipeline.encodeBehind(before[before.length - 1]!, text)
   }
 
   /** True when the tokenizer itself ends every text with an id of its own (EOS or a separator). */
   get addsEnd(): boolean {
-    return this.#after.length > 0
+    return this.#pipeline.surroundings.after.length > 0
   }
 
   /** Ids to text. An id outside the vocabulary is an error. No ids give the empty text. */
   decode(ids: Iterable<number>, options: { readonly skipSpecial: boolean }): string {
-    const list = Array.from(ids)
-    if (list.length === 0) return ''
-    for (const [position, id] of list.entries()) {
-      if (!Number.isInteger(id) || this.#library.id_to_token(id) === undefined) {
-        fail(
-          'tokenizer',
-          `a token id below ${this.vocabSize} at position ${position}`,
-          String(id),
-          'the tokenizer the ids were made with',
-        )
-      }
+    let text = ''
+    const stream = this.decoder(options, (piece) => {
+      text += piece
+    })
+    let empty = true
+    for (const id of ids) {
+      stream.push(id)
+      empty = false
     }
-    return this.#library.decode(list, { skip_special_tokens: options.skipSpecial })
+    if (!empty) stream.end()
+    return text
+  }
+
+  /** Decodes id by id: `write` gets every piece of text as soon as no later id can change it. */
+  decoder(options: { readonly skipSpecial: boolean }, write: (piece: string) => void): TextDecoderStream {
+    const pipeline = this.#pipeline
+    const sink = pipeline.decoder(write)
+    let position = 0
+    return {
+      push: (id) => {
+        const token = Number.isInteger(id) ? pipeline.textOf(id) : null
+        if (token === null) {
+          const expected = `a token id below ${this.vocabSize} at position ${position}`
+          fail('tokenizer', expected, String(id), 'the tokenizer the ids were made with')
+        }
+        position++
+        if (!(options.skipSpecial && pipeline.isSpecial(id))) sink.token(token, pipeline.isAdded(id))
+      },
+      end: () => sink.end(),
+    }
   }
 
   /** The id of a token's exact text, or null. */
   idOf(token: string): number | null {
-    return this.#library.token_to_id(token) ?? null
+    return this.#pipeline.idOf(token)
   }
 
   /** The text a token stands for in the vocabulary ("Ġthe"), or null for an id that is not used. */
   tokenOf(id: number): string | null {
-    return this.#library.id_to_token(id) ?? null
+    return this.#pipeline.tokenOf(id)
+  }
+
+  /** True for <s>, <|im_end|> and the like, which decode leaves out with skipSpecial. */
+  isSpecial(id: number): boolean {
+    return this.#pipeline.isSpecial(id)
+  }
+
+  /** What text becomes that the vocabulary cannot spell, or null. */
+  get unknownId(): number | null {
+    return this.#unknownId
   }
 }
 
-const modelTypes: readonly string[] = ['BPE', 'WordPiece', 'Unigram', 'WordLevel']
-
-interface ModelFacts {
-  readonly type: string
-  /** One more than the largest id; 0 where there is no vocabulary. */
-  readonly vocabSize: number
-  readonly unknownToken: string | null
-}
-
-/** "model"."vocab" is an object token -> id (BPE, WordPiece, WordLevel) or a list in id order (Unigram). */
-function modelFacts(json: Readonly<Record<string, unknown>>): ModelFacts {
-  const model = isJsonObject(json['model']) ? json['model'] : {}
-  const { vocab, type, unk_token: unknown } = model
-  const added: unknown[] = Array.isArray(json['added_tokens']) ? json['added_tokens'] : []
-  let vocabSize = Array.isArray(vocab) ? vocab.length : 0
-  const take = (id: unknown): void => {
-    if (typeof id === 'number' && id >= vocabSize) vocabSize = id + 1
-  }
-  if (isJsonObject(vocab)) for (const id of Object.values(vocab)) take(id)
-  for (const token of added) if (isJsonObject(token)) take(token['id'])
-  // Old files name no type; those are byte-pair models.
-  return { type: typeof type === 'string' ? type : 'BPE', vocabSize, unknownToken: typeof unknown === 'string' ? unknown : null }
-}
-
-/** Finds what the tokenizer adds before and after a text by comparing one text with and without. */
-function surroundings(library: Library): [Int32Array, Int32Array] {
-  const plain: number[] = library.encode('a', { add_special_tokens: false }).ids
-  const whole: number[] = library.encode('a', { add_special_tokens: true }).ids
-  for (let start = 0; start + plain.length <= whole.length; start++) {
-    if (plain.length > 0 && plain.every((id, index) => whole[start + index] === id)) {
-      return [Int32Array.from(whole.slice(0, start)), Int32Array.from(whole.slice(start + plain.length))]
-    }
-  }
-  return [new Int32Array(0), new Int32Array(0)]
-}
-
-function startsWith(ids: Int32Array, prefix: Int32Array): boolean {
+function startsWith(ids: Int32Array, prefix: readonly number[]): boolean {
   return prefix.length <= ids.length && prefix.every((id, index) => ids[index] === id)
 }

@@ -52,6 +52,8 @@ export interface TokenizerSettings {
   readonly generationConfig: Readonly<Record<string, unknown>>
   readonly modelConfig: Readonly<Record<string, unknown>>
   readonly chatTemplate: string | null
+  /** Where the template stands, for errors. */
+  readonly chatTemplateFile?: string | null
 }
 
 async function readObject(file: string): Promise<Record<string, unknown>> {
@@ -67,19 +69,35 @@ export async function readTokenizerSettings(folder: string): Promise<TokenizerSe
     specialTokensMap: await readObject(path.join(folder, 'special_tokens_map.json')),
     generationConfig: await readObject(path.join(folder, 'generation_config.json')),
     modelConfig: await readObject(path.join(folder, 'config.json')),
-    chatTemplate: await readChatTemplate(folder, tokenizerConfig),
+    ...(await readChatTemplate(folder, tokenizerConfig)),
   }
 }
 
-async function readChatTemplate(folder: string, tokenizerConfig: Readonly<Record<string, unknown>>): Promise<string | null> {
+interface FoundTemplate {
+  readonly chatTemplate: string | null
+  readonly chatTemplateFile: string | null
+}
+
+async function readChatTemplate(folder: string, tokenizerConfig: Readonly<Record<string, unknown>>): Promise<FoundTemplate> {
   const jinja = path.join(folder, 'chat_template.jinja')
-  if (await pathExists(jinja)) return readFile(jinja, 'utf8')
-  const separate = await readObject(path.join(folder, 'chat_template.json'))
-  const template = separate['chat_template'] ?? tokenizerConfig['chat_template']
+  if (await pathExists(jinja)) {
+    try {
+      return { chatTemplate: await readFile(jinja, 'utf8'), chatTemplateFile: jinja }
+    } catch (error) {
+      failOnFile(error, `to read ${jinja}`)
+    }
+  }
+  const separate = path.join(folder, 'chat_template.json')
+  const own = (await readObject(separate))['chat_template']
+  const chatTemplate = defaultTemplate(own ?? tokenizerConfig['chat_template'])
+  const chatTemplateFile = own === undefined || own === null ? path.join(folder, 'tokenizer_config.json') : separate
+  return { chatTemplate, chatTemplateFile: chatTemplate === null ? null : chatTemplateFile }
+}
+
+/** A template, or of several named ones the one that transformers takes: "default". */
+function defaultTemplate(template: unknown): string | null {
   if (typeof template === 'string') return template
-  if (!Array.isArray(template)) return null
-  // Several named templates: transformers takes the one called "default".
-  const named: unknown[] = template
+  const named: unknown[] = Array.isArray(template) ? template : []
   for (const entry of named) {
     if (isJsonObject(entry) && entry['name'] === 'default' && typeof entry['template'] === 'string') return entry['template']
   }

@@ -76,5 +76,5 @@ test('errors: unknown role, broken template, refused messages, a template that d
   await failsWith(t, render(conversation, '{% if %}'), '[chat template]')
   await failsWith(t, render(conversation, "{{ raise_exception('no such role') }}"), 'no such role')
   const backwards = { ...chatMl, chatTemplate: '{% for m in messages[::-1] %}{{ m.content }}{% endfor %}' }
-  await failsWith(t, () => chatSegments(conversation, backwards), 'begins with')
+  await failsWith(t, () => chatSegments(conversation, backwards), 'where the answer in message 2 begins and ends')
 })

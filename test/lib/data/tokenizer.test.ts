@@ -122,7 +122,7 @@ test('loads a folder, copies its files, and says what is wrong with one', async 
     path.join(folder, 'tokenizer.json'),
     '{"model": {"type": "BPE", "vocab": {"a": 0}, "merges": []}, "pre_tokenizer": {"type": "Riddle"}}',
   )
-  await failsWith(t, () => Tokenizer.load(folder), '[tokenizer]', 'can be built from', 'Riddle')
+  await failsWith(t, () => Tokenizer.load(folder), '[tokenizer]', 'a pre-tokenizer that is known', 'Riddle')
 })
 
 test('a word that is not in the vocabulary becomes the unknown token, or an error', async (t) => {
