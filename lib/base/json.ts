@@ -103,3 +103,29 @@ export function kindOf(value: unknown): string {
 export function isJsonObject(value: unknown): value is Record<string, unknown> {
   return typeof value === 'object' && value !== null && !Array.isArray(value)
 }
+
+/** The text of each value of a JSON object, which has to be well-formed. Of a name that stands twice the last one counts. */
+export function objectMembers(text: string): Map<string, string> {
+  const members = new Map<string, string>()
+  const take = (pattern: RegExp, at: number): number => {
+    pattern.lastIndex = at
+    return pattern.test(text) ? pattern.lastIndex : at
+  }
+  let at = take(whitespace, text.indexOf('{') + 1)
+  while (text[at] === '"') {
+    const keyEnd = take(string, at)
+    const name = JSON.parse(text.slice(at, keyEnd)) as string
+    const start = take(whitespace, take(whitespace, keyEnd) + 1)
+    let end = start
+    let depth = 0
+    for (; depth > 0 || (text[end] !== ',' && text[end] !== '}'); end++) {
+      const character = text[end]
+      if (character === '"') end = take(string, end) - 1
+      else if (character === '{' || character === '[') depth++
+      else if (character === '}' || character === ']') depth--
+    }
+    members.set(name, text.slice(start, end).trimEnd())
+    at = text[end] === ',' ? take(whitespace, end + 1) : end
+  }
+  return members
+}

@@ -26,10 +26,17 @@ export interface GenerationConfig {
   ignored: string[]
 }
 
+/** Carries the file over, if there is one. */
+export async function copyGenerationConfig(from: string, to: string): Promise<boolean> {
+  const source = join(from, generationConfigName)
+  if (!(await pathExists(source))) return false
+  await copyFile(source, join(to, generationConfigName)).catch((error: unknown) => failOnFile(error, `to copy ${source} to ${to}`))
+  return true
+}
+
 /** Carries the file over, or writes the ids that a generator needs to know, as transformers does for a model without one. */
 export async function writeGenerationConfig(from: string, to: string, { bosId, eosId, padId }: SpecialIds): Promise<void> {
-  const source = join(from, generationConfigName)
-  if (await pathExists(source)) return copyFile(source, join(to, generationConfigName)).catch((error: unknown) => failOnFile(error, `to copy ${source} to ${to}`))
+  if (await copyGenerationConfig(from, to)) return
   const ids = Object.entries({ bos_token_id: bosId, eos_token_id: eosId, pad_token_id: padId }).filter(([, id]) => id !== null)
   await writeJson(join(to, generationConfigName), { _from_model_config: true, ...Object.fromEntries(ids) })
 }

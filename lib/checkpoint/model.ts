@@ -1,27 +1,24 @@
 // A model is a folder in the Hugging Face layout: config.json, safetensors, tokenizer files. Load, make, save.
-import { readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { fail } from '../base/errors.js'
-import { atomicFolder, pathExists, readJson, writeJson } from '../base/files.js'
-import { isJsonObject, kindOf } from '../base/json.js'
+import { atomicFolder, writeFileAtomic } from '../base/files.js'
 import { Tokenizer } from '../data/tokenizer.js'
-import { copyTokenizer, readSpecialIds, tokenizerFileNames } from '../data/tokenizerFiles.js'
+import { copyTokenizer, readSpecialIds } from '../data/tokenizerFiles.js'
 import type { SpecialIds } from '../data/tokenizerFiles.js'
-import type { ConfigJson } from '../model/config.js'
 import { Decoder } from '../model/decoder.js'
 import type { Family } from '../model/families/family.js'
 import { readSpec } from '../model/families/registry.js'
 import { initialize, initializeValueHead } from '../model/initialize.js'
 import type { DecoderSpec, HeadKind } from '../model/spec.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
-import { checksumsName, writeChecksums } from './checksums.js'
-import { deepspeedChatNames } from './deepspeedChatNames.js'
-import { generationConfigName, writeGenerationConfig } from './generationConfig.js'
+import { writeChecksums } from './checksums.js'
+import type { ConfigText } from './configText.js'
+import { writeGenerationConfig } from './generationConfig.js'
+import { headOf, readConfig, savedConfig, storedHead } from './modelFolder.js'
 import { writeSafetensorsFolder } from './shards.js'
-import { openWeights, weightFileName } from './storedTensors.js'
-import type { StoredWeights } from './storedTensors.js'
-import { loadWeights, weightSources, writeFloats } from './weights.js'
+import { openWeights } from './storedTensors.js'
+import { STORED, loadWeights, weightSources, writeFloats } from './weights.js'
 
 /** Of one file of weights, as transformers cuts them. */
 export const maxShardBytes = 5e9
@@ -44,7 +41,7 @@ export class LoadedModel {
   private constructor(
     readonly decoder: Decoder,
     readonly family: Family,
-    readonly config: ConfigJson,
+    readonly config: ConfigText,
     /** Null when the folder has none: the model then works on {input_ids}. */
     readonly tokenizer: Tokenizer | null,
     readonly special: SpecialIds,
@@ -56,11 +53,11 @@ export class LoadedModel {
   static async load(device: NativeDevice, folder: string, options: LoadOptions): Promise<LoadedModel> {
     const config = await readConfig(folder)
     const weights = await openWeights(folder)
-    const stored = storedHead(config, weights)
+    const stored = storedHead(config.json, weights)
     const head = options.head ?? stored
     // a tied head would load as if it had been trained to speak
     if (head === 'logprob' && stored === 'scalar')
-      fail('model', `a language model in ${folder}`, `a reward model (${headOf(config) === 'scalar' ? JSON.stringify(config['architectures']) : 'the weights have a value head'})`, 'the SFT or actor model; the folders of actor and critic may be swapped')
+      fail('model', `a language model in ${folder}`, `a reward model (${headOf(config.json) === 'scalar' ? JSON.stringify(config.json['architectures']) : 'the weights have a value head'})`, 'the SFT or actor model; the folders of actor and critic may be swapped')
     const model = await LoadedModel.#make(device, config, join(folder, 'config.json'), folder, { ...options, head })
     try {
       const { freshValueHead } = await loadWeights(model.decoder, model.family, weights)
@@ -74,15 +71,15 @@ export class LoadedModel {
   }
 
   /** Fresh weights from a config.json's numbers; the tokenizer is taken from `tokenizerFolder`. */
-  static async init(device: NativeDevice, config: ConfigJson, where: string, tokenizerFolder: string, seed: number, dtype: DType): Promise<LoadedModel> {
-    const model = await LoadedModel.#make(device, config, where, tokenizerFolder, { dtype, head: headOf(config) })
+  static async init(device: NativeDevice, config: ConfigText, where: string, tokenizerFolder: string, seed: number, dtype: DType): Promise<LoadedModel> {
+    const model = await LoadedModel.#make(device, config, where, tokenizerFolder, { dtype, head: headOf(config.json) })
     initialize(model.decoder, seed, writeFloats)
     return model
   }
 
-  static async #make(device: NativeDevice, config: ConfigJson, where: string, folder: string, options: LoadOptions & { head: HeadKind }): Promise<LoadedModel> {
+  static async #make(device: NativeDevice, config: ConfigText, where: string, folder: string, options: LoadOptions & { head: HeadKind }): Promise<LoadedModel> {
     if (options.dtype !== 'fp32' && options.dtype !== 'bf16') fail('--dtype', 'fp32 or bf16', options.dtype, '--dtype bf16')
-    const { family, spec } = readSpec(config, where)
+    const { family, spec } = readSpec(config.json, where)
     const tokenizer = await tokenizerFor(folder, spec)
     const special = tokenizer ?? (await readSpecialIds(folder))
     const decoder = new Decoder(device, spec, options.dtype, options.head, options.positions)
@@ -101,7 +98,8 @@ export class LoadedModel {
   async save(folder: string): Promise<void> {
     const { decoder, family, config } = this
     await atomicFolder(folder, async (temporary) => {
-      await writeJson(join(temporary, 'config.json'), savedConfig(config, family, decoder))
+      const saved = savedConfig(config, STORED[decoder.dtype]!, { kind: decoder.headKind, architecture: family.architectures[decoder.headKind] })
+      await writeFileAtomic(join(temporary, 'config.json'), saved.toString())
       await writeSafetensorsFolder(temporary, weightSources(decoder, family), { maxShardBytes })
       await copyTokenizer(this.folder, temporary)
       if (decoder.headKind === 'logprob') await writeGenerationConfig(this.folder, temporary, this.special)
@@ -125,43 +123,3 @@ export async function tokenizerFor(folder: string, spec: DecoderSpec): Promise<T
     fail('model', `a tokenizer with at most ${spec.vocab} ids in ${folder}`, `${tokenizer.vocabSize}`, 'the tokenizer that belongs to this model, or a larger vocab_size')
   return tokenizer
 }
-
-export async function readConfig(folder: string): Promise<ConfigJson> {
-  const path = join(folder, 'config.json')
-  if (!(await pathExists(path))) fail('model', `a model folder with config.json at ${folder}`, (await pathExists(folder)) ? 'a folder without one' : 'no such folder', 'a folder in the Hugging Face layout')
-  const config = await readJson(path)
-  if (!isJsonObject(config)) fail('model', `a JSON object in ${path}`, kindOf(config), 'the config.json that came with the model')
-  return config
-}
-
-/** What the folder holds: DeepSpeed-Chat leaves the language model's config.json beside the weights of its reward models. */
-function storedHead(config: ConfigJson, { entries }: StoredWeights): HeadKind {
-  return deepspeedChatNames(entries) === null ? headOf(config) : 'scalar'
-}
-
-function headOf(config: ConfigJson): HeadKind {
-  const names = Array.isArray(config['architectures']) ? (config['architectures'] as unknown[]) : []
-  return names.some((n) => typeof n === 'string' && n.endsWith('ForSequenceClassification')) ? 'scalar' : 'logprob'
-}
-
-function savedConfig(config: ConfigJson, family: Family, decoder: Decoder): ConfigJson {
-  const dtype = decoder.dtype === 'fp32' ? 'float32' : 'bfloat16'
-  const { id2label: _a, label2id: _b, num_labels: _c, torch_dtype, ...rest } = config
-  const saved: ConfigJson = { ...rest, architectures: [family.architectures[decoder.headKind]] }
-  saved[torch_dtype !== undefined && config['dtype'] === undefined ? 'torch_dtype' : 'dtype'] = dtype
-  // one label makes transformers build a scalar head
-  if (decoder.headKind === 'scalar') Object.assign(saved, { id2label: { '0': 'LABEL_0' }, label2id: { LABEL_0: 0 } })
-  return saved
-}
-
-/** A saved model takes the folder's place, and what was there goes: only a model may go. */
-export async function expectReplaceable(folder: string): Promise<void> {
-  if (!(await pathExists(folder))) return
-  const expected = `a new folder, an empty one or an older model at ${folder}`
-  if (!(await stat(folder)).isDirectory()) fail('--output-dir', expected, 'a file', 'another name')
-  const other = (await readdir(folder)).find((name) => !isModelFile(name))
-  if (other !== undefined) fail('--output-dir', expected, `a folder with ${other} in it`, 'another name')
-}
-
-const isModelFile = (name: string): boolean =>
-  ['config.json', generationConfigName, checksumsName].includes(name) || weightFileName.test(name) || (tokenizerFileNames as readonly string[]).includes(name)

@@ -26,10 +26,16 @@ function spellings(name: string, { prefix }: Family, renamed: ReadonlyMap<string
   return name.startsWith(prefix) ? [name, name.slice(prefix.length)] : [name]
 }
 
-/** Weights that files carry and no model needs: buffers, masks, and a head that is tied or replaced by a scalar one. */
+/** Frequencies and masks that older files carry, though config.json decides them. */
+export const isBuffer = (name: string): boolean => /(rotary_emb\.inv_freq|\.attn\.(bias|masked_bias)|\.attention\.(bias|masked_bias)|\.masked_bias|causal_mask)$/.test(name)
+
+/** The output projection of a language model. */
+export const headName = /^(lm_head|embed_out)\.(weight|bias)$/
+
+/** Weights that files carry and no model needs: buffers, and a head that is tied or replaced by a scalar one. */
 function ignorable(name: string, decoder: Decoder): boolean {
-  if (/(rotary_emb\.inv_freq|\.attn\.(bias|masked_bias)|\.attention\.(bias|masked_bias)|\.masked_bias|causal_mask)$/.test(name)) return true
-  const head = /^(lm_head|embed_out)\.(weight|bias)$/.exec(name)
+  if (isBuffer(name)) return true
+  const head = headName.exec(name)
   return head !== null && (decoder.headKind === 'scalar' || (decoder.spec.tiedHead && head[2] === 'weight'))
 }
 
@@ -113,7 +119,8 @@ function list(names: string[]): string {
   return names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
 }
 
-const STORED: Partial<Record<DType, StoredDtype>> = { fp32: 'F32', bf16: 'BF16', fp16: 'F16' }
+/** How files name the types of devices. */
+export const STORED: Partial<Record<DType, StoredDtype>> = { fp32: 'F32', bf16: 'BF16', fp16: 'F16' }
 
 /** Every weight under its stock name, read from the device when it is written. */
 export function weightSources(decoder: Decoder, family: Family): TensorSource[] {

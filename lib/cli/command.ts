@@ -29,6 +29,9 @@ export interface CommandSpec {
   run(given: Record<string, unknown>, context: Context): Promise<Outcome>
 }
 
+/** As the training commands call it. */
+export const modelAlias = { 'model-name-or-path': 'model' }
+
 /** The text of the command line handed to a typed function, which checks every value at its start. */
 export function asGiven<T>(given: Record<string, unknown>): T {
   return given as T

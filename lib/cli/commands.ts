@@ -1,11 +1,12 @@
 // The list of commands. Only option tables are loaded here; what a command does is loaded when it runs.
 import type { CommandSpec } from './command.js'
+import { convert, init, inspect } from './checkpoints.js'
 import { demo } from './demo.js'
 import { doctor } from './doctor.js'
 import { pretrain, ppo, reward, sft, train } from './training.js'
-import { chat, generate, init, score } from './using.js'
+import { chat, generate, score } from './using.js'
 
-export const commands: readonly CommandSpec[] = [demo, train, pretrain, sft, reward, ppo, generate, chat, score, init, doctor]
+export const commands: readonly CommandSpec[] = [demo, train, pretrain, sft, reward, ppo, generate, chat, score, inspect, convert, init, doctor]
 
 /** Names that are promised; each is refused by name until it is there. */
-export const laterCommands = ['dpo', 'eval', 'serve', 'inspect', 'convert', 'plan', 'launch', 'bench'] as const
+export const laterCommands = ['dpo', 'eval', 'serve', 'plan', 'launch', 'bench'] as const

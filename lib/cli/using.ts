@@ -1,10 +1,8 @@
-// generate, score, chat, init.
+// generate, score, chat.
 import { short } from '../base/progress.js'
-import { chatOptions, generateOptions, initOptions, scoreOptions } from '../stages/useOptions.js'
+import { chatOptions, generateOptions, scoreOptions } from '../stages/useOptions.js'
 import type { CommandSpec } from './command.js'
-import { asGiven } from './command.js'
-
-const modelAlias = { 'model-name-or-path': 'model' }
+import { asGiven, modelAlias } from './command.js'
 
 export const generate: CommandSpec = {
   name: 'generate',
@@ -43,15 +41,5 @@ export const chat: CommandSpec = {
   async run(given, context) {
     await (await import('./chat.js')).chat(given, context)
     return null
-  },
-}
-
-export const init: CommandSpec = {
-  name: 'init',
-  summary: 'make a model with fresh weights from a config.json',
-  options: initOptions,
-  async run(given, { hooks }) {
-    const result = await (await import('../stages/init.js')).init(asGiven(given), hooks)
-    return { json: result, text: `${result.family} model, ${result.parameters} parameters, vocabulary ${result.vocab}: ${result.model}` }
   },
 }

@@ -1,16 +1,16 @@
 // `init`: a model folder with fresh weights from a config.json's numbers.
 import { stat } from 'node:fs/promises'
-import { basename, dirname, join, resolve } from 'node:path'
+import { dirname, join, resolve } from 'node:path'
 
 import { fail } from '../base/errors.js'
-import { ensureWritable, pathExists, readJson } from '../base/files.js'
-import { isJsonObject, kindOf } from '../base/json.js'
+import { ensureWritable, pathExists } from '../base/files.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
-import { LoadedModel, expectReplaceable, readConfig } from '../checkpoint/model.js'
+import { LoadedModel } from '../checkpoint/model.js'
+import type { ConfigText } from '../checkpoint/configText.js'
+import { expectReplaceable, readConfig, readConfigFile } from '../checkpoint/modelFolder.js'
 import { Tokenizer } from '../data/tokenizer.js'
-import type { ConfigJson } from '../model/config.js'
 import { parseHubId, resolveModel } from '../hub/resolve.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType } from '../tensor/device.js'
@@ -38,17 +38,16 @@ export async function init(given: Given<typeof initOptions>, hooks: RunHooks = s
   return { model: outputDir, family: model.family.type, parameters: model.decoder.parameterCount, vocab: model.decoder.spec.vocab }
 }
 
-async function configAt(idOrPath: string, hooks: RunHooks): Promise<{ config: ConfigJson; file: string }> {
+async function configAt(idOrPath: string, hooks: RunHooks): Promise<{ config: ConfigText; file: string }> {
   const path = parseHubId(idOrPath) === null ? idOrPath : await resolveModel(idOrPath, { ...hubHooks(hooks), weights: false })
   if (!(await pathExists(path))) fail('--config', `a config.json at ${path}`, 'no such file', 'checking the path')
   if ((await stat(path)).isDirectory()) return { config: await readConfig(path), file: join(path, 'config.json') }
-  const config = await readJson(path)
-  if (!isJsonObject(config)) fail('--config', `a JSON object in ${basename(path)}`, kindOf(config), 'a config.json in the Hugging Face layout')
-  return { config, file: path }
+  return { config: await readConfigFile(path), file: path }
 }
 
 /** Ids that the config does not name are the tokenizer's: a family's own defaults would name other tokens. */
-function withSpecialIds(config: ConfigJson, tokenizer: Tokenizer | null): ConfigJson {
+function withSpecialIds(config: ConfigText, tokenizer: Tokenizer | null): ConfigText {
   if (!tokenizer) return config
-  return { bos_token_id: tokenizer.bosId, eos_token_id: tokenizer.eosId, pad_token_id: tokenizer.padId, ...config }
+  const ids = { bos_token_id: tokenizer.bosId, eos_token_id: tokenizer.eosId, pad_token_id: tokenizer.padId }
+  return config.with(Object.fromEntries(Object.entries(ids).filter(([name]) => !(name in config.json))))
 }

@@ -4,7 +4,8 @@ import { join } from 'node:path'
 import { Progress } from '../base/progress.js'
 import { Run } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
-import { LoadedModel, expectReplaceable, readConfig } from '../checkpoint/model.js'
+import { LoadedModel } from '../checkpoint/model.js'
+import { expectReplaceable, readConfig } from '../checkpoint/modelFolder.js'
 import type { LoadOptions } from '../checkpoint/model.js'
 import { epochOrder, batches } from '../data/epochs.js'
 import { resolveModel } from '../hub/resolve.js'
@@ -33,7 +34,7 @@ export async function loadModel(device: NativeDevice, idOrPath: string, options:
 /** Family and numbers of a folder or a hub id, without its weights. */
 export async function loadSpec(idOrPath: string, hooks: RunHooks): Promise<{ folder: string; spec: DecoderSpec }> {
   const folder = await resolveModel(idOrPath, { ...hubHooks(hooks), weights: false })
-  return { folder, spec: readSpec(await readConfig(folder), join(folder, 'config.json')).spec }
+  return { folder, spec: readSpec((await readConfig(folder)).json, join(folder, 'config.json')).spec }
 }
 
 export const silent: RunHooks = { progress: new Progress(process.stderr, true) }

@@ -1,6 +1,6 @@
 // Options of the commands that use a model: generate, score, chat, init. Declared once, as those of the stages.
 import { option } from '../base/options.js'
-import { dataOptions, machineOptions } from './options.js'
+import { dataOptions, machineOptions, sftOptions } from './options.js'
 
 const modelOption = { model: option.requiredText('model folder in the Hugging Face layout, or a hub id') }
 const { columns } = dataOptions
@@ -55,6 +55,24 @@ export const chatOptions = {
   system: option.optionalText('text before the conversation'),
   ...drawing(chatDrawing),
   ...computeOptions,
+}
+
+export const convertOptions = {
+  ...modelOption,
+  outputDir: option.requiredText('folder of the converted model; may be the same one'),
+  dtype: option.choice('same', ['same', 'fp32', 'bf16', 'fp16'], 'type of the weights'),
+  maxShardSize: option.text('5GB', 'largest file of weights, in KB, MB, GB or KiB, MiB, GiB'),
+}
+
+export const inspectOptions = {
+  ...modelOption,
+  data: option.texts('data files, folders or hub ids: shows their rows token by token instead of the checkpoint'),
+  columns,
+  step: option.choice('sft', ['pretrain', 'sft', 'reward', 'ppo'], 'the step that would see the rows'),
+  lossOn: sftOptions.lossOn,
+  maxSeqLen: option.integer(512, 'longest row; prompts of PPO have the same limit here', { min: 2, unit: 'tokens' }),
+  rows: option.integer(3, 'rows to show', { min: 0 }),
+  warnRows: option.integer(1000, 'rows to look for what is odd', { min: 0 }),
 }
 
 export const initOptions = {

@@ -165,8 +165,11 @@ async function legacyTokens(folder: string, { tokenizerConfig, specialTokensMap 
     const isSpecial = special.has(content)
     return { id: place.field(content).count(), content, special: isSpecial, normalized: !isSpecial }
   })
-  return [...listed, ...own].sort((a, b) => Number(a['id']) - Number(b['id']))
+  return [...listed, ...own].sort((a, b) => idOf(a) - idOf(b))
 }
+
+/** -1 for what is no id: that is refused where the tokens are read. */
+const idOf = ({ id }: Json): number => (typeof id === 'number' ? id : -1)
 
 function extraTokens(source: Json): unknown[] {
   const list = source['extra_special_tokens'] ?? source['additional_special_tokens']
@@ -216,9 +219,9 @@ function finish(json: Json, file: string, added: readonly Json[], defaults: Read
   }
   for (const token of [...extraTokens(tokenizerConfig), ...extraTokens(specialTokensMap)]) add(token, false)
   const all = [...added, ...named, ...(options.pieces ?? [])]
-  const idOf = (text: string): number => Number(known.get(text)?.['id'] ?? vocab.ids.get(text))
+  const idOfText = (text: string): number => idOf(known.get(text) ?? { id: vocab.ids.get(text) })
   const withTokens = { ...json, added_tokens: all }
-  return { json: options.around === true ? { ...withTokens, post_processor: template(tokens, tokenizerConfig, idOf) } : withTokens, file, tokens }
+  return { json: options.around === true ? { ...withTokens, post_processor: template(tokens, tokenizerConfig, idOfText) } : withTokens, file, tokens }
 }
 
 function template(tokens: Readonly<Record<string, string>>, config: Json, idOf: (text: string) => number): Json {
@@ -243,7 +246,9 @@ function vocabularyOf(json: Json): { ids: ReadonlyMap<string, unknown>; size: nu
   const { vocab } = model
   if (Array.isArray(vocab)) {
     const list: unknown[] = vocab
-    return { ids: new Map(list.map((entry, id) => [String(Array.isArray(entry) ? entry[0] : entry), id])), size: list.length }
+    // what is no piece is refused where the model is read; String() of a list as deep as the file would overflow the stack
+    const pieces = list.map((entry) => (Array.isArray(entry) ? (entry as unknown[])[0] : entry))
+    return { ids: new Map(pieces.flatMap((piece, id) => (typeof piece === 'string' ? [[piece, id]] : []))), size: list.length }
   }
   const entries = isJsonObject(vocab) ? Object.entries(vocab) : []
   return { ids: new Map(entries), size: entries.length }

@@ -18,9 +18,12 @@ import { qwen2, qwen3 } from './qwen.js'
 
 export const families: readonly Family[] = [opt, gpt2, gptNeo, gptj, codegen, neox, bloom, llama, mistral, qwen2, qwen3, gemma2, gemma3, phi3]
 
+/** By model_type. */
+export const familyOf = (type: unknown): Family | undefined => families.find((f) => f.type === type)
+
 /** The family and numbers of a config.json. Errors: an unknown model_type, a field or value that is not supported. */
 export function readSpec(config: ConfigJson, where: string): { family: Family; spec: DecoderSpec } {
-  const family = families.find((f) => f.type === config['model_type'])
+  const family = familyOf(config['model_type'])
   if (!family)
     fail('config', `a model_type of ${families.map((f) => f.type).join(', ')} in ${where}`, JSON.stringify(config['model_type']), 'a model of one of these families')
   const reader = new ConfigReader(config, where)

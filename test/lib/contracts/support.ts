@@ -1,4 +1,5 @@
 // Small models, prompts and rollouts shared by the tests of contracts, engine and stages.
+import { ConfigText } from '../../../lib/checkpoint/configText.js'
 import { LoadedModel } from '../../../lib/checkpoint/model.js'
 import { writeFloats } from '../../../lib/checkpoint/weights.js'
 import { RandomSequence } from '../../../lib/base/random.js'
@@ -59,7 +60,7 @@ export const configs: Record<string, Config> = {
 export async function freshModel(device: NativeDevice, name: string, { dtype = 'fp32', head = 'logprob', seed = 1 }: { dtype?: DType; head?: HeadKind; seed?: number } = {}): Promise<LoadedModel> {
   const config = { ...configs[name]! }
   if (head === 'scalar') config['architectures'] = [config['model_type'] === 'opt' ? 'OPTForSequenceClassification' : 'LlamaForSequenceClassification']
-  const model = await LoadedModel.init(device, config, `${name}/config.json`, 'no-such-folder', seed, dtype)
+  const model = await LoadedModel.init(device, ConfigText.of(config), `${name}/config.json`, 'no-such-folder', seed, dtype)
   for (const [i, { unit, slot }] of model.decoder.parameterNames().entries()) {
     const { shape } = unit.slot(slot)
     if (shape.length > 1) continue

@@ -7,6 +7,7 @@ import type { ExecutionContext } from 'ava'
 import { writeJson } from '../../../lib/base/files.js'
 import { Progress } from '../../../lib/base/progress.js'
 import type { RunHooks } from '../../../lib/base/run.js'
+import { ConfigText } from '../../../lib/checkpoint/configText.js'
 import { LoadedModel } from '../../../lib/checkpoint/model.js'
 import { createDevice } from '../../../lib/tensor/device.js'
 import { bosId, eosId, temporaryFolder, tokenizerConfig, tokenizerJson, vocabSize, writeLines } from '../data/support.js'
@@ -34,7 +35,7 @@ export async function makeModel(folder: string, name = 'base', numbers: object =
   await writeJson(join(blueprint, 'tokenizer.json'), tokenizerJson({ around: false }))
   await writeJson(join(blueprint, 'tokenizer_config.json'), tokenizerConfig)
   using device = createDevice({ threads: 1 })
-  using model = await LoadedModel.init(device, { ...config, ...numbers }, 'config.json', blueprint, 1, 'fp32')
+  using model = await LoadedModel.init(device, ConfigText.of({ ...config, ...numbers }), 'config.json', blueprint, 1, 'fp32')
   await model.save(join(folder, name))
   return join(folder, name)
 }
