@@ -212,9 +212,9 @@ export class RowEncoder {
     if (this.#tokenizer !== null) return this.#tokenizer
     fail(
       'data',
-      `{input_ids} in ${describe(row.at)}, because the model folder has no tokenizer.json`,
+      `{input_ids} in ${describe(row.at)}, because the model folder has no tokenizer`,
       shapeName(row),
-      'to put tokenizer.json into the model folder',
+      'to put tokenizer.json (or vocab.json and merges.txt, or tokenizer.model) into the model folder',
     )
   }
 }

@@ -284,7 +284,7 @@ export class Model implements Disposable {
   }
 
   #need(what: string): Tokenizer {
-    return this.tokenizer ?? fail('model', `a tokenizer in ${this.loaded.folder}, needed for ${what}`, 'none', 'rows of ids, or tokenizer.json in the model folder')
+    return this.tokenizer ?? fail('model', `a tokenizer in ${this.loaded.folder}, needed for ${what}`, 'none', 'rows of ids, or the files of its tokenizer in the model folder')
   }
 
   dispose(): void {

@@ -77,7 +77,7 @@ export const inspectOptions = {
 
 export const initOptions = {
   config: option.requiredText('config.json of the model to make, the folder it is in, or a hub id'),
-  tokenizer: option.optionalText('folder with tokenizer.json; without it the one beside config.json, if any'),
+  tokenizer: option.optionalText('folder with a tokenizer; without it the one beside config.json, if any'),
   outputDir: option.requiredText('folder of the new model'),
   seed: option.integer(1234, 'the weights follow from it', { min: 0 }),
   dtype: machineOptions.dtype,

@@ -120,7 +120,7 @@ test('rows of the wrong shape for a use say so', async (t) => {
   await failsWith(t, () => tokenizeRows(answerKind, [prompt], options), 'an answer', 'rows.jsonl line 3', '{prompt}')
   await failsWith(t, () => tokenizeRows(pairKind, [response('a', 'b')], options), 'two answers', '{prompt, response}')
   await failsWith(t, () => tokenizeRows(promptKind, [{ kind: 'text', text: 'a', at }], options), 'a row with a prompt', '{text}')
-  await failsWith(t, () => tokenizeRows(answerKind, [response('a', 'b')], { tokenizer: null, vocabSize }), '{input_ids}', 'no tokenizer.json')
+  await failsWith(t, () => tokenizeRows(answerKind, [response('a', 'b')], { tokenizer: null, vocabSize }), '{input_ids}', 'no tokenizer')
   await failsWith(t, () => tokenizeRows(answerKind, [{ kind: 'messages', messages: [{ role: 'user', content: 'a' }], at }], options), '"user"')
 })
 
