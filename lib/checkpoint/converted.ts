@@ -8,7 +8,7 @@ import { readAt, readTensor, withFile } from './tensorFiles.js'
 import { headName, isBuffer } from './weights.js'
 
 /** Elements that are in memory at once. */
-const pieceElements = 1 << 22
+const pieceElements = 1 << 20
 
 export type FloatDtype = 'F32' | 'BF16' | 'F16'
 

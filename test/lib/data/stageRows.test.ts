@@ -6,13 +6,14 @@ import test from 'ava'
 import type { ExecutionContext } from 'ava'
 
 import { writeJson } from '../../../lib/base/files.js'
+import { readDataset } from '../../../lib/data/readers.js'
 import { rowPieces } from '../../../lib/data/rowList.js'
 import type { RowList } from '../../../lib/data/rowList.js'
 import { openStageData } from '../../../lib/data/stageData.js'
 import type { StageDataOptions } from '../../../lib/data/stageData.js'
 import { stageRows } from '../../../lib/data/stageRows.js'
 import type { StageRows, StageRowsOptions } from '../../../lib/data/stageRows.js'
-import { answerKind, pairKind, promptKind, textKind } from '../../../lib/data/tokenize.js'
+import { answerKind, pairKind, promptKind, textKind, tokenizeRows } from '../../../lib/data/tokenize.js'
 import type { RowKind } from '../../../lib/data/tokenize.js'
 import { Tokenizer } from '../../../lib/data/tokenizer.js'
 import { failsWith, temporaryFolder, tokenizerConfig, tokenizerJson, vocabSize, writeLines } from './support.js'
@@ -60,6 +61,8 @@ test('weights repeat rows, sets are blended, held-out rows are seen once, and wh
   const plain = { ...s, data: { ...s.data, dataWeights: null, dataSplit: null, evalFraction: 0 } }
   const numbers = all((await read(plain, promptKind)).train).map(({ ids }) => Number(/row (\d+)/.exec(s.options.tokenizer!.decode(ids, { skipSpecial: true }))![1]))
   t.deepEqual(numbers, Array.from(numbers.keys()), 'one set as it stands keeps the order of its file')
+  const raw = (await readDataset(s.file)).rows
+  t.deepEqual(all((await read(plain, pairKind)).train), (await tokenizeRows(pairKind, raw, s.options)).rows, 'the rows that were tokenised')
   await failsWith(t, () => read(s, pairKind, { maxSeqLen: 4 }), 'none of', '--max-seq-len 4')
 })
 

@@ -111,6 +111,8 @@ test('a model of .bin files, and one that is cut into several', async (t) => {
     { kind: 'model', id: 'o/cut', revisions: { main: shards } },
     { kind: 'model', id: 'o/none', revisions: { main: { 'config.json': '{}' } } },
   ])
+  for (const id of ['o/bin', 'o/cut', 'o/none']) t.deepEqual(await readdir(await resolveModel(id, { ...options, weights: false })), ['config.json'], 'no weights where none are asked for')
+  t.deepEqual(await readdir(await resolveModel('o/cut', { ...options, weights: false, env: { ...options.env, HF_HUB_OFFLINE: '1' } })), ['config.json'])
   t.deepEqual((await readdir(await resolveModel('o/bin', options))).sort(), ['config.json', 'pytorch_model.bin'])
   const cut = await resolveModel('o/cut', options)
   t.deepEqual((await readdir(cut)).sort(), ['config.json', 'model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors', 'model.safetensors.index.json'])
