@@ -1,7 +1,7 @@
 // Seconds from a JSONL file of preference rows to token rows: in one thread, in two workers, and read back from disk.
 //   node bench/data/rows.mjs MODEL ROWS [runs]      (after `npm run build`)
 // MODEL holds a tokenizer. ROWS is written ten times in a row to a temporary file, so that a small set can be used.
-import { createReadStream, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { gunzipSync } from 'node:zlib'
@@ -16,7 +16,7 @@ const folder = mkdtempSync(join(tmpdir(), 'threefold-bench-'))
 const file = join(folder, 'rows.jsonl')
 const once = rows.endsWith('.gz') ? gunzipSync(readFileSync(rows)) : readFileSync(rows)
 writeFileSync(file, Buffer.concat(Array(10).fill(once)))
-for await (const _ of createReadStream(file)); // into the system's cache
+readFileSync(file) // into the system's cache
 const bytes = statSync(file).size
 const tokenizer = await Tokenizer.load(model)
 const data = { dataPath: [file], dataWeights: null, dataSplit: null, columns: null, evalDataPath: [], evalFraction: 0.05, seed: 1 }
