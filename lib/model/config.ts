@@ -12,17 +12,18 @@ export type ConfigJson = Record<string, unknown>
  */
 const harmless = new RegExp(
   '^(_name_or_path|_attn_implementation.*|_commit_hash|architectures|auto_map|base_model_.*|transformers_version|transformers\\.js_config|' +
+    '_num_labels|_flash_attn.*|use_flash_attn.*|attn_implementation|max_sequence_length|model_max_length|is_llama_config|' +
     'model_type|name_or_path|torch_dtype|dtype|torchscript|use_cache|use_bfloat16|unsloth_.*|' +
     'return_dict|return_dict_in_generate|output_attentions|output_hidden_states|output_scores|output_past|prefix|' +
     'chunk_size_feed_forward|gradient_checkpointing|problem_type|id2label|label2id|num_labels|finetuning_task|task_specific_params|' +
     '(bos|eos|pad|sep|unk|decoder_start)_token_id|bos_token|eos_token|pad_token|tokenizer_class|' +
-    '.*(dropout|pdrop|layerdrop|drop_prob)|classifier_.*|summary_.*|' +
+    '.*(dropout|dropout_prob|pdrop|layerdrop|drop_prob)|classifier_.*|summary_.*|' +
     'do_sample|temperature|top_k|top_p|typical_p|num_beams|num_beam_groups|diversity_penalty|repetition_penalty|length_penalty|' +
     'encoder_no_repeat_ngram_size|no_repeat_ngram_size|bad_words_ids|num_return_sequences|early_stopping|max_length|min_length|' +
     'forced_(bos|eos)_token_id|remove_invalid_values|exponential_decay_length_penalty|suppress_tokens|begin_suppress_tokens|' +
     'is_decoder|is_encoder_decoder|pruned_heads|tie_encoder_decoder|cross_attention_hidden_size|tf_legacy_loss|' +
     'initializer_range|init_std|seq_length|n_ctx|skip_bias_add|skip_bias_add_qkv|attention_softmax_in_fp32|masked_softmax_fusion|bias_dropout_fusion|' +
-    'unk_index|cls_token_id|mask_token_id|hidden_dropout_prob)$',
+    'unk_index|cls_token_id|mask_token_id)$',
 )
 
 /** Typed access to the fields of one config.json; `where` names the file in errors. */

@@ -97,7 +97,8 @@ export const llama: Family = {
   architectures: { logprob: 'LlamaForCausalLM', scalar: 'LlamaForSequenceClassification' },
   prefix: 'model.',
   spec(c) {
-    c.only('pretraining_tp', 1)
+    c.ignore('pretraining_tp') // cuts matmuls, and changes no number
+    c.only('rope_interleaved', false)
     const bias = c.flag('attention_bias', false)
     const d = { hidden: 4096, ffn: 11008, layers: 32, heads: 32, vocab: 32000, maxPositions: 2048, normEps: 1e-6 }
     return llamaLike(c, 'llama', d, { qkv: bias, out: bias, mlp: c.flag('mlp_bias', false) })

@@ -20,7 +20,10 @@ export const phi3: Family = {
   spec(c) {
     const d = { hidden: 3072, ffn: 8192, layers: 32, heads: 32, vocab: 32064, maxPositions: 4096, normEps: 1e-5 }
     const { headDim, maxPositions } = llamaSizes(c, d)
-    c.ignore('original_max_position_embeddings')
+    c.ignore('original_max_position_embeddings', 'full_attn_mod', 'interpolate_factor')
+    c.only('lm_head_bias', false)
+    c.only('mlp_bias', false)
+    c.only('attention_bias', false)
     const rope = readRope(c, { headDim, maxPositions, partial: c.number('partial_rotary_factor', 1) })
     const spec = llamaLike(c, 'phi3', d, { qkv: false, out: false, mlp: false }, rope)
     const window = c.has('sliding_window') ? c.integer('sliding_window') : 0
