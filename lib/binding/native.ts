@@ -77,6 +77,7 @@ export type Activation = 'none' | 'relu' | 'gelu' | 'gelu_tanh' | 'silu'
 export type Wiring = 'pre' | 'post' | 'parallel' | 'parallelShared' | 'sandwich'
 
 export interface LayerNumbers {
+  /** Where the norms stand; native/blocks/layer.h has the formulas. */
   wiring: Wiring
   hidden: number
   heads: number
@@ -86,11 +87,12 @@ export interface LayerNumbers {
   norm: 'layer' | 'rms'
   normBias: boolean
   normEps: number
-  /** Added to a norm's weight: 1 in Gemma. */
+  /** Added to every norm's weight: 1 in Gemma, whose stored weights are around 0. */
   normOffset: number
   /** RMSNorm of each query and key head. */
   qkNorm: boolean
   activation: Activation
+  /** act(gate) * up, as in LLaMA. */
   gated: boolean
   qkvBias: boolean
   outBias: boolean
@@ -98,7 +100,7 @@ export interface LayerNumbers {
   rotary: boolean
   rotaryInterleaved: boolean
   attentionScale: number
-  /** 0 = off. */
+  /** cap tanh(score / cap) of attention scores; 0 = off. */
   attentionSoftcap: number
   /** A query sees the `window` newest keys, itself included; 0 = all. */
   window: number

@@ -1,5 +1,5 @@
 // A model is numbers. A family (model/families) turns a config.json into a DecoderSpec and names its weights.
-import type { Activation, LayerNumbers, Wiring } from '../binding/native.js'
+import type { LayerNumbers } from '../binding/native.js'
 
 /** Rotary positions of R elements of each head: pair i of position p turns by p * frequencies[i]. */
 export interface Rope {
@@ -9,30 +9,14 @@ export interface Rope {
   attentionFactor: number
 }
 
-export interface DecoderSpec {
+/** What follows from the rest of a spec, or from a layer's place. */
+type Derived = 'normBias' | 'rotary' | 'rotaryInterleaved' | 'window' | 'alibi'
+
+export interface DecoderSpec extends Omit<LayerNumbers, Derived> {
   /** model_type in config.json, e.g. "opt". */
   family: string
   vocab: number
-  hidden: number
   layers: number
-  heads: number
-  kvHeads: number
-  headDim: number
-  ffn: number
-  /** Where the norms stand; native/blocks/layer.h has the formulas. */
-  wiring: Wiring
-  norm: 'layer' | 'rms'
-  normEps: number
-  /** Added to every norm's weight: 1 in Gemma, whose stored weights are around 0. */
-  normOffset: number
-  /** RMSNorm of each query and key head. */
-  qkNorm: boolean
-  activation: Activation
-  /** act(gate) * up, as in LLaMA. */
-  gated: boolean
-  qkvBias: boolean
-  outBias: boolean
-  mlpBias: boolean
   /** A norm after the last layer. */
   finalNorm: boolean
   position:
@@ -43,9 +27,6 @@ export interface DecoderSpec {
     | { kind: 'alibi' }
   /** [layers] How many of the newest keys a layer's queries see (0 = all), and which of the ropes it turns by. */
   layerKinds: readonly { window: number; rope: number }[]
-  attentionScale: number
-  /** cap tanh(score / cap) of attention scores; 0 = off. */
-  attentionSoftcap: number
   /** Width E of the token embeddings and of the head's input; projected from and to `hidden` where it is another. */
   embedWidth: number
   /** Multiplies token embeddings. */
@@ -90,26 +71,10 @@ export function alike(layers: number, window = 0): DecoderSpec['layerKinds'] {
 export function layerNumbers(spec: DecoderSpec, layer: number): LayerNumbers {
   const { position } = spec
   return {
-    wiring: spec.wiring,
-    hidden: spec.hidden,
-    heads: spec.heads,
-    kvHeads: spec.kvHeads,
-    headDim: spec.headDim,
-    ffn: spec.ffn,
-    norm: spec.norm,
+    ...spec,
     normBias: spec.norm === 'layer',
-    normEps: spec.normEps,
-    normOffset: spec.normOffset,
-    qkNorm: spec.qkNorm,
-    activation: spec.activation,
-    gated: spec.gated,
-    qkvBias: spec.qkvBias,
-    outBias: spec.outBias,
-    mlpBias: spec.mlpBias,
     rotary: position.kind === 'rotary',
     rotaryInterleaved: position.kind === 'rotary' && position.interleaved,
-    attentionScale: spec.attentionScale,
-    attentionSoftcap: spec.attentionSoftcap,
     window: spec.layerKinds[layer]!.window,
     alibi: position.kind === 'alibi',
   }

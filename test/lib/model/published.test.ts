@@ -38,7 +38,7 @@ const parameters: Readonly<Record<string, number>> = {
 for (const [name, config] of Object.entries(published))
   test(name, (t) => {
     const { family, spec } = readSpec(config, name)
-    t.is(family.type, config['model_type'])
+    t.is(family.type as unknown, config['model_type'])
     t.is(parameterCount(spec), parameters[name])
     t.is(spec.maxPositions, name.includes('Phi-4') ? 4096 : ((config['max_position_embeddings'] ?? config['n_positions'] ?? config['seq_length']) as number))
   })

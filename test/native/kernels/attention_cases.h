@@ -1,66 +1,14 @@
-// What the attention tests share: buffers of any dtype, a machine to run on, and the float64 reference.
+// What the attention tests share: sequences, shapes, and the float64 reference.
 #pragma once
 
-#include <cstring>
 #include <string>
 #include <vector>
 
-#include "check.h"
-#include "core/rng.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/isa.h"
+#include "buffers.h"
 
 namespace threefold::test::attention {
 
-using Values = std::vector<double>;
-
-struct Machine {
-  ThreadPool pool;
-  Allocator allocator;
-  Exec ex{pool, allocator};
-  explicit Machine(int threads) : pool(threads) {}
-};
-
-// Memory with a view. Starts as NaN (or -1 for int32), so that what a kernel fails to write shows.
-struct Buffer {
-  std::vector<char> bytes;
-  View view;
-  Buffer(DType dtype, Shape shape) : bytes(shape.numel() * size_of(dtype), char(0xff)), view{bytes.data(), dtype, shape} {}
-  Buffer(DType dtype, Shape shape, const Values& values) : Buffer(dtype, shape) {
-    for (size_t i = 0; i < values.size(); ++i) set(i, values[i]);
-  }
-  Buffer(const Buffer& b) : bytes(b.bytes), view{bytes.data(), b.view.dtype, b.view.shape} {}
-  Buffer(Buffer&&) = default;
-  Buffer& operator=(Buffer&&) = default;
-  void set(int64_t i, double x) {
-    if (view.dtype == DType::f32) view.f32()[i] = float(x);
-    if (view.dtype == DType::bf16) view.as<bf16>()[i] = to_bf16(float(x));
-    if (view.dtype == DType::i32) view.i32()[i] = int32_t(x);
-  }
-  double get(int64_t i) const {
-    if (view.dtype == DType::f32) return view.f32()[i];
-    if (view.dtype == DType::bf16) return to_float(view.as<bf16>()[i]);
-    return view.i32()[i];
-  }
-  Values values() const {
-    Values v(view.numel());
-    for (size_t i = 0; i < v.size(); ++i) v[i] = get(int64_t(i));
-    return v;
-  }
-  // The same bits in elements [begin, begin + n) and in other's [other_begin, ...).
-  bool same(int64_t begin, const Buffer& other, int64_t other_begin, int64_t n) const {
-    int64_t size = size_of(view.dtype);
-    return !std::memcmp(bytes.data() + begin * size, other.bytes.data() + other_begin * size, n * size);
-  }
-};
-
-// Uniform in [-1, 1), exact in bf16.
-inline Values random_values(uint64_t seed, int64_t n) {
-  Values v(n);
-  for (int64_t i = 0; i < n; ++i)
-    v[i] = to_float(to_bf16(2 * uniform_from(philox_at(seed, 7, uint64_t(i) / 4)[i % 4]) - 1));
-  return v;
-}
+using namespace buffers;
 
 inline Buffer starts_of(const std::vector<int64_t>& lengths) {
   Buffer b(DType::i32, {int64_t(lengths.size()) + 1});
@@ -79,22 +27,6 @@ inline AttentionShape shape_of(int64_t heads, int64_t kv_heads, int64_t d) {
   return {heads, kv_heads, d, float(1 / std::sqrt(double(d)))};
 }
 
-// Every |got - want| is within relative * |want| + absolute; NaN is not.
-inline void check_close(const char* what, const Buffer& got, const Values& want, double relative, double absolute) {
-  CHECK_EQ(got.view.numel(), int64_t(want.size()));
-  int64_t bad = -1, count = 0;
-  double worst = 0;
-  for (size_t i = 0; i < want.size(); ++i) {
-    double over = std::abs(got.get(int64_t(i)) - want[i]) / (relative * std::abs(want[i]) + absolute);
-    if (over <= 1) continue;
-    ++count;
-    if (bad < 0 || !(over <= worst)) bad = int64_t(i), worst = over;
-  }
-  if (bad < 0) return;
-  record(what, int(bad), std::string(cpu::isa().name) + " " + name_of(got.view.dtype) + " " + got.view.shape.text() + ": " +
-                             std::to_string(count) + " elements off, got " + std::to_string(got.get(bad)) + ", want " +
-                             std::to_string(want[bad]));
-}
 
 // The message an op fails with, or "".
 template <typename F>
