@@ -49,6 +49,13 @@ export class Inputs {
     return { file: this.files[which]!, bytes: repair === undefined ? mutated : repair(mutated) }
   }
 
+  /** A seed in which `insert` takes the place of `remove` bytes at a share of its length. */
+  spliced(which: number, share: number, remove: number, insert: Uint8Array): { file: string; bytes: Uint8Array } {
+    const seed = this.bytes[which % this.bytes.length]!
+    const at = Math.floor(share * seed.length)
+    return { file: this.files[which % this.files.length]!, bytes: Buffer.concat([seed.subarray(0, at), insert, seed.subarray(Math.min(seed.length, at + remove))]) }
+  }
+
   /** Writes an input into its place and reads it. */
   async run({ file, bytes }: { file: string; bytes: Uint8Array }): Promise<Outcome> {
     writeFileSync(file, bytes)

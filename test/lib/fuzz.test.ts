@@ -4,6 +4,7 @@ import { readdir, readFile } from 'node:fs/promises'
 import path from 'node:path'
 import test from 'ava'
 import type { ExecutionContext } from 'ava'
+import fc from 'fast-check'
 import { isBad, targets as badTargets } from '../fuzz/badTargets.js'
 import { fuzz } from '../fuzz/harness.js'
 import { fuzzHere, Inputs } from '../fuzz/loop.js'
@@ -17,6 +18,24 @@ for (const target of targets) {
     t.deepEqual(report.failures.slice(0, 5), [])
     // Mutations that break everything, or nothing, would test little.
     t.true(report.accepted > 50 && report.refused > 5000, JSON.stringify(report))
+  })
+}
+
+/** Bytes that mean something to one reader or another, and any others. */
+const piece = fc.oneof(
+  fc.uint8Array({ maxLength: 24 }),
+  fc.string({ maxLength: 12 }).map((text) => Uint8Array.from(Buffer.from(text))),
+  fc.constantFrom('{', '[', '"', '}}', '{{', '{%', 'null', '1e999', '-1', '\\ud800', '[[[[', 'c__main__\nx\n', '\u0000\u0000\u0000\u0080').map((text) => Uint8Array.from(Buffer.from(text))),
+)
+
+for (const target of targets) {
+  test(`whatever stands in a file, it is read or refused by name: ${target.name}`, async (t) => {
+    const inputs = await Inputs.lay(target, await temporaryFolder(t), 3)
+    const property = fc.asyncProperty(fc.nat(1000), fc.double({ min: 0, max: 1, noNaN: true }), fc.nat(60), piece, async (which, share, remove, insert) => {
+      const { problem, ms } = await inputs.run(inputs.spliced(which, share, remove, insert))
+      return problem === null && ms < 5000
+    })
+    await t.notThrowsAsync(() => fc.assert(property, { numRuns: 400, seed: 5 }))
   })
 }
 

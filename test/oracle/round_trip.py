@@ -47,6 +47,7 @@ def check(out):
         before = load(AutoModelForCausalLM, fixture)(ids).logits
         after = load(AutoModelForCausalLM, out / "saved")(ids).logits
         assert torch.equal(before, after), f"{name}: logits differ by {(before - after).abs().max()}"
+        assert tensors(out / "saved").keys() == tensors(fixture).keys(), f"{name}: other names"
         for dtype, torch_dtype in [("bf16", torch.bfloat16), ("fp16", torch.float16)]:
             load(AutoModelForCausalLM, out / dtype, torch_dtype)
             converted, stock = tensors(out / dtype), tensors(fixture)
