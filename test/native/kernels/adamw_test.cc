@@ -2,7 +2,7 @@
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -19,7 +19,7 @@ Buffer control_of(Exec& ex, const std::vector<Buffer>& grads, float clip, float 
   Buffer control(DType::f32, {3});
   std::vector<View> views;
   for (const Buffer& g : grads) views.push_back(g.view);
-  cpu::gradient_control(ex, {.grads = views, .clip = clip, .scale = scale, .control = control.view});
+  ops.gradient_control(ex, {.grads = views, .clip = clip, .scale = scale, .control = control.view});
   return control;
 }
 
@@ -32,7 +32,7 @@ struct Stretch {
         m(DType::f32, param.view.shape, Values(start.size())), v(DType::f32, param.view.shape, Values(start.size())),
         shared(d == DType::f32) {}
   void step(Exec& ex, const Buffer& grad, const Buffer& control, int64_t t) {
-    cpu::adamw(ex, {.param = param.view, .master = shared ? param.view : master.view, .grad = grad.view, .m = m.view,
+    ops.adamw(ex, {.param = param.view, .master = shared ? param.view : master.view, .grad = grad.view, .m = m.view,
                     .v = v.view, .control = control.view, .lr = kLr, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps,
                     .weight_decay = kDecay, .step = t});
   }
@@ -55,7 +55,7 @@ struct Reference {
 }  // namespace
 
 TEST(gradient_control_matches_float64) {
-  for_each_isa([](DType) {
+  for_each_device([](DType) {
     for (float clip : {0.0f, 0.5f, 1e6f})
       for (float scale : {1.0f, 0.25f}) {
         std::vector<Values> g = {random_values(1, 7), random_values(2, 70001), random_values(3, 0), random_values(4, 1)};
@@ -88,7 +88,7 @@ TEST(gradient_control_sees_one_bad_element_anywhere) {
 }
 
 TEST(adamw_ten_steps_match_torch_formula) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (int64_t n : {1, 7, 32, 33, 100, 20000})
       for (float clip : {0.0f, 1.0f}) {
         Values start = random_values(1, n);
@@ -119,7 +119,7 @@ TEST(adamw_ten_steps_match_torch_formula) {
 }
 
 TEST(adamw_skips_when_gradients_are_not_finite) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     int64_t n = 100;
     Buffer grad(DType::f32, {n}, random_values(3, n)), good(grad);
     Stretch s(d, random_values(1, n));
@@ -140,7 +140,7 @@ TEST(adamw_refuses_wrong_operands) {
   auto message = [&](auto change) {
     AdamW args = ok;
     change(args);
-    return message_of([&] { cpu::adamw(ex, args); });
+    return message_of([&] { ops.adamw(ex, args); });
   };
   CHECK(has(message([&](AdamW& o) { o.param = i.view; }), "param"));
   CHECK(has(message([&](AdamW& o) { o.master = b.view; }), "master"));
@@ -148,6 +148,6 @@ TEST(adamw_refuses_wrong_operands) {
   CHECK(has(message([&](AdamW& o) { o.m = b.view; }), "m of"));
   CHECK(has(message([&](AdamW& o) { o.v = b.view; }), "v of"));
   CHECK(has(message([&](AdamW& o) { o.step = 0; }), "step"));
-  CHECK(has(message_of([&] { cpu::gradient_control(ex, {.grads = {i.view}, .control = control.view}); }), "gradients"));
-  CHECK(has(message_of([&] { cpu::gradient_control(ex, {.grads = {a.view}, .control = b.view}); }), "control"));
+  CHECK(has(message_of([&] { ops.gradient_control(ex, {.grads = {i.view}, .control = control.view}); }), "gradients"));
+  CHECK(has(message_of([&] { ops.gradient_control(ex, {.grads = {a.view}, .control = b.view}); }), "control"));
 }

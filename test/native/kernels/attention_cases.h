@@ -40,17 +40,6 @@ std::string message_of(F&& f) {
 }
 inline bool names(const std::string& message, const char* operand) { return message.find(operand) != std::string::npos; }
 
-// Runs f on every instruction set this CPU has, and goes back to the one in use.
-template <typename F>
-void for_each_isa(F&& f) {
-  const char* before = cpu::isa().name;
-  for (const char* name : cpu::available_isas()) {
-    cpu::select_isa(name);
-    f();
-  }
-  cpu::select_isa(before);
-}
-
 // --- float64 reference -----------------------------------------------------------------------------------------------
 
 struct Reference {

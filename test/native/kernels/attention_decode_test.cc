@@ -38,7 +38,7 @@ int64_t differences(Exec& ex, const AttentionShape& s, const std::vector<int64_t
   std::vector<int64_t> begin;
   for (int64_t at = 0; int64_t n : lengths) begin.push_back(at), at += n, longest = std::max(longest, n);
   Buffer want(t, {total(lengths), width}), starts = starts_of(lengths);
-  cpu::attention_forward(ex, {s, qkv.view, starts.view, want.view});
+  ops.attention_forward(ex, {s, qkv.view, starts.view, want.view});
 
   Cache cache(t, s, int64_t(lengths.size()), longest, page_size);
   for (int64_t p = 0; p < longest; ++p) {
@@ -55,9 +55,9 @@ int64_t differences(Exec& ex, const AttentionShape& s, const std::vector<int64_t
       sizes.set(i, double(p + 1));
       for (int64_t j = 0; j < cache.blocks; ++j) table.set(i * cache.blocks + j, cache.table.get(live[i] * cache.blocks + j));
     }
-    cpu::kv_append(ex, {s, step.view, slots.view, cache.keys.view, cache.values.view});
+    ops.kv_append(ex, {s, step.view, slots.view, cache.keys.view, cache.values.view});
     harm(cache, p);
-    cpu::attention_decode(ex, {s, step.view, cache.keys.view, cache.values.view, table.view, sizes.view, got.view});
+    ops.attention_decode(ex, {s, step.view, cache.keys.view, cache.values.view, table.view, sizes.view, got.view});
     for (int64_t i = 0; i < batch; ++i)
       for (int64_t c = 0; c < width; ++c) wrong += !got.same(i * width + c, want, (begin[live[i]] + p) * width + c, 1);
   }
@@ -89,7 +89,7 @@ TEST(decode_is_bit_equal_to_forward) {
   for (const AttentionShape& s : shapes)
     for (DType t : {DType::f32, DType::bf16}) {
       Buffer qkv = inputs(t, s, lengths);
-      for_each_isa([&] {
+      for_each_device([&] {
         for (int64_t page_size : {1, 3, 16, 64, 100})
           CHECK_EQ(differences(machines[turn++ % 3].ex, s, lengths, qkv, page_size, kNoHarm), 0);
       });
@@ -128,7 +128,7 @@ TEST(decode_names_the_wrong_operand) {
   Buffer qkv = inputs(DType::f32, s, {2}), out(DType::f32, {2, 32}), keys(DType::f32, {5, 3, 2, 8}), values(keys);
   Buffer table(DType::i32, {2, 2}, {4, 0, 1, -1}), lengths(DType::i32, {2}, {6, 3}), half(DType::bf16, {5, 3, 2, 8});
   for (int64_t i = 0; i < keys.view.numel(); ++i) keys.set(i, 0), values.set(i, 0);
-  auto error = [&](AttentionDecode a) { return message_of([&] { cpu::attention_decode(m.ex, a); }); };
+  auto error = [&](AttentionDecode a) { return message_of([&] { ops.attention_decode(m.ex, a); }); };
   CHECK_EQ(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "");
   CHECK(names(error({s, out.view, keys.view, values.view, table.view, lengths.view, out.view}), "qkv"));
   CHECK(names(error({s, qkv.view, half.view, values.view, table.view, lengths.view, out.view}), "keys"));

@@ -32,13 +32,13 @@ Outputs forward(Exec& ex, const AttentionShape& s, const std::vector<int64_t>& l
   int64_t tokens = total(lengths);
   Outputs o{Buffer(qkv.view.dtype, {tokens, s.heads * s.head_dim}), Buffer(DType::f32, {tokens, s.heads})};
   Buffer starts = starts_of(lengths);
-  cpu::attention_forward(ex, {s, qkv.view, starts.view, o.out.view, o.lse.view});
+  ops.attention_forward(ex, {s, qkv.view, starts.view, o.out.view, o.lse.view});
   return o;
 }
 Buffer backward(Exec& ex, const AttentionShape& s, const std::vector<int64_t>& lengths, const Buffer& qkv,
                 const Outputs& o, const Buffer& dout) {
   Buffer dqkv(qkv.view.dtype, qkv.view.shape), starts = starts_of(lengths);
-  cpu::attention_backward(ex, {s, qkv.view, starts.view, o.out.view, o.lse.view, dout.view, dqkv.view});
+  ops.attention_backward(ex, {s, qkv.view, starts.view, o.out.view, o.lse.view, dout.view, dqkv.view});
   return dqkv;
 }
 
@@ -74,7 +74,7 @@ TEST(attention_matches_float64) {
       Buffer kept(t, {tokens, width}, plain.out);
       Reference want = reference(in.s, kLengths, in.qkv, in.dout, kept.values());
       Buffer qkv(t, {tokens, in.s.row()}, in.qkv), dout(t, {tokens, width}, in.dout);
-      for_each_isa([&] {
+      for_each_device([&] {
         Outputs got = forward(m.ex, in.s, kLengths, qkv);
         check_close("out", got.out, want.out, relative_of(t), 2e-6);
         check_close("lse", got.lse, want.lse, 0, 2e-6);
@@ -133,7 +133,7 @@ TEST(attention_does_not_depend_on_threads_or_neighbours) {
       Inputs in(h, kLengths, 21);
       int64_t tokens = total(kLengths), width = h.heads * h.d, ld = in.s.row();
       Buffer qkv(t, {tokens, ld}, in.qkv), dout(t, {tokens, width}, in.dout);
-      for_each_isa([&] {
+      for_each_device([&] {
         Machine one(1);
         Outputs want = forward(one.ex, in.s, kLengths, qkv);
         Buffer dwant = backward(one.ex, in.s, kLengths, qkv, want, dout);
@@ -214,8 +214,8 @@ TEST(attention_names_the_wrong_operand) {
   Inputs in({4, 2, 8}, {6}, 51);
   Buffer qkv(DType::f32, {6, in.s.row()}, in.qkv), out(DType::f32, {6, 32}), lse(DType::f32, {6, 4});
   Buffer starts = starts_of({6}), wrong(DType::f32, {6, 31}), half(DType::bf16, {6, 32}), dqkv(qkv);
-  auto forward_error = [&](AttentionForward a) { return message_of([&] { cpu::attention_forward(m.ex, a); }); };
-  auto backward_error = [&](AttentionBackward a) { return message_of([&] { cpu::attention_backward(m.ex, a); }); };
+  auto forward_error = [&](AttentionForward a) { return message_of([&] { ops.attention_forward(m.ex, a); }); };
+  auto backward_error = [&](AttentionBackward a) { return message_of([&] { ops.attention_backward(m.ex, a); }); };
   CHECK_EQ(forward_error({in.s, qkv.view, starts.view, out.view, lse.view}), "");
   CHECK(names(forward_error({in.s, wrong.view, starts.view, out.view, lse.view}), "qkv"));
   CHECK(names(forward_error({in.s, qkv.view, starts.view, half.view, lse.view}), "out"));

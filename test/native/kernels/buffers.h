@@ -7,8 +7,7 @@
 
 #include "check.h"
 #include "core/rng.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/isa.h"
+#include "device.h"
 
 namespace threefold::test::buffers {
 
@@ -79,7 +78,7 @@ inline void check_close(const std::string& what, const Buffer& got, const Values
   }
   if (bad < 0) return;
   char text[300];
-  std::snprintf(text, sizeof text, "%s %s: %lld off by up to %.3g bounds, got %.9g, want %.9g", cpu::isa().name,
+  std::snprintf(text, sizeof text, "%s %s: %lld off by up to %.3g bounds, got %.9g, want %.9g", test_device()->name.c_str(),
                 name_of(got.view.dtype), (long long)count, worst, got.get(bad), want[bad]);
   record(what.c_str(), int(bad), text);
 }

@@ -2,7 +2,7 @@
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -15,7 +15,7 @@ TEST(fill_writes_every_element_and_no_more) {
     for (int64_t n : kSizes) {
       auto got = run([&](Exec& ex) {
         Buffer out(d, {n});
-        cpu::fill(ex, {.out = out.view, .value = -3});
+        ops.fill(ex, {.out = out.view, .value = -3});
         return std::vector<Buffer>{out};
       });
       CHECK(same_bits(got[0], Buffer(d, {n}, Values(n, -3))));
@@ -23,7 +23,7 @@ TEST(fill_writes_every_element_and_no_more) {
 }
 
 TEST(cast_rounds_to_nearest_even) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (DType from : {DType::f32, DType::bf16, DType::f16})
       for (DType to : {d, DType::f16})
         for (int64_t n : kSizes) {
@@ -35,7 +35,7 @@ TEST(cast_rounds_to_nearest_even) {
           for (int64_t i = 0; i < n; ++i) want.set(i, in.get(i));
           auto got = run([&](Exec& ex) {
             Buffer out(to, {n});
-            cpu::cast(ex, {.in = in.view, .out = out.view});
+            ops.cast(ex, {.in = in.view, .out = out.view});
             return std::vector<Buffer>{out};
           });
           for (int64_t i = 0; i < n; ++i) {
@@ -47,15 +47,15 @@ TEST(cast_rounds_to_nearest_even) {
 }
 
 TEST(add_adds_in_any_dtype_and_in_place) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (int64_t n : kSizes) {
       Buffer a(d, {n}, random_values(1, n)), b(d, {n}, random_values(2, n)), want(d, {n});
       for (int64_t i = 0; i < n; ++i) want.set(i, a.get(i) + b.get(i));
       auto got = run([&](Exec& ex) {
         Buffer out(d, {n}), left(a), right(b);
-        cpu::add(ex, {.a = a.view, .b = b.view, .out = out.view});
-        cpu::add(ex, {.a = left.view, .b = b.view, .out = left.view});
-        cpu::add(ex, {.a = a.view, .b = right.view, .out = right.view});
+        ops.add(ex, {.a = a.view, .b = b.view, .out = out.view});
+        ops.add(ex, {.a = left.view, .b = b.view, .out = left.view});
+        ops.add(ex, {.a = a.view, .b = right.view, .out = right.view});
         return std::vector<Buffer>{out, left, right};
       });
       for (const Buffer& out : got) CHECK(same_bits(out, want));
@@ -66,11 +66,11 @@ TEST(add_adds_in_any_dtype_and_in_place) {
 TEST(elementwise_refuses_wrong_operands) {
   Exec& ex = machine(1).ex;
   Buffer a(DType::f32, {3}), b(DType::f32, {4}), h(DType::bf16, {3}), i(DType::i32, {3});
-  CHECK(has(message_of([&] { cpu::fill(ex, {.out = h.view}); }), "fill"));
-  CHECK(has(message_of([&] { cpu::cast(ex, {.in = a.view, .out = b.view}); }), "out"));
-  CHECK(has(message_of([&] { cpu::cast(ex, {.in = a.view, .out = i.view}); }), "int32"));
-  CHECK(has(message_of([&] { cpu::add(ex, {.a = a.view, .b = h.view, .out = a.view}); }), "b of fp32 [3]"));
-  CHECK(has(message_of([&] { cpu::add(ex, {.a = i.view, .b = i.view, .out = i.view}); }), "a of fp32"));
+  CHECK(has(message_of([&] { ops.fill(ex, {.out = h.view}); }), "fill"));
+  CHECK(has(message_of([&] { ops.cast(ex, {.in = a.view, .out = b.view}); }), "out"));
+  CHECK(has(message_of([&] { ops.cast(ex, {.in = a.view, .out = i.view}); }), "int32"));
+  CHECK(has(message_of([&] { ops.add(ex, {.a = a.view, .b = h.view, .out = a.view}); }), "b of fp32 [3]"));
+  CHECK(has(message_of([&] { ops.add(ex, {.a = i.view, .b = i.view, .out = i.view}); }), "a of fp32"));
 }
 
 // The checks the op tests lean on must themselves be able to fail.

@@ -2,7 +2,7 @@
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -69,7 +69,7 @@ struct Stored {
 std::vector<Buffer> forward(Exec& ex, const Stored& s, float inv_temperature, bool entropy = true) {
   Shape r = s.rows.view.shape;
   Buffer logprobs(DType::f32, r), lse(DType::f32, r), ent(DType::f32, r);
-  cpu::logprob_forward(ex, {.hidden = s.hidden.view, .weight = s.weight.view, .bias = s.bias_view(), .softcap = s.softcap, .rows = s.rows.view, .targets = s.targets.view,
+  ops.logprob_forward(ex, {.hidden = s.hidden.view, .weight = s.weight.view, .bias = s.bias_view(), .softcap = s.softcap, .rows = s.rows.view, .targets = s.targets.view,
                             .inv_temperature = inv_temperature, .logprobs = logprobs.view, .lse = lse.view,
                             .entropy = entropy ? ent.view : View{}});
   return {logprobs, lse, ent};
@@ -86,7 +86,7 @@ std::vector<Buffer> backward(Exec& ex, const Stored& s, const Inputs& in, float 
                        .dhidden = dhidden.view, .dweight = dweight.view,
                        .dbias = s.bias.view.numel() ? dbias.view : View{}};
   if (entropy) args.entropy = f[2].view, args.dentropy = dentropy.view;
-  cpu::logprob_backward(ex, args);
+  ops.logprob_backward(ex, args);
   return {dhidden, dweight, dbias};
 }
 
@@ -123,7 +123,7 @@ TEST(logprob_forward_matches_float64) {
     Inputs in(c);
     want.push_back(reference(c, in.hidden, in.weight, in.bias, in.rows, in.targets));
   }
-  for_each_isa([&](DType d) {
+  for_each_device([&](DType d) {
     for (size_t i = 0; i < std::size(kCases); ++i) {
       const Sizes& c = kCases[i];
       Stored s(d, c, Inputs(c));
@@ -161,7 +161,7 @@ TEST(logprob_backward_matches_float64) {
       Inputs in(c);
       Gradients exact = closed_form(c, in, entropy);
       Values total = plus(exact.weight, in.dweight), total_bias = plus(exact.bias, in.dbias);
-      for_each_isa([&](DType d) {
+      for_each_device([&](DType d) {
         Stored s(d, c, in);
         auto got = run([&](Exec& ex) { return backward(ex, s, in, c.inv_temperature, entropy); });
         check_close("dhidden", got[0], exact.hidden, relative_of(d), 3e-6);
@@ -174,7 +174,7 @@ TEST(logprob_backward_matches_float64) {
 
 // Contract 1 for the head: 600 rows cross a block of rows, 1030 columns a tile of the vocabulary.
 TEST(logprob_rows_do_not_depend_on_the_batch) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     Sizes c{640, 33, 1030, 600, 0.9f};
     Inputs in(c);
     Stored s(d, c, in);
@@ -198,7 +198,7 @@ TEST(logprob_backward_crosses_row_blocks) {
   Inputs in(c);
   Gradients exact = closed_form(c, in, true);
   Values total = plus(exact.weight, in.dweight);
-  for_each_isa([&](DType d) {
+  for_each_device([&](DType d) {
     Stored s(d, c, in);
     auto got = run([&](Exec& ex) { return backward(ex, s, in, c.inv_temperature, true); });
     check_close("dhidden", got[0], exact.hidden, relative_of(d), 3e-6);
@@ -213,7 +213,7 @@ TEST(logprob_survives_large_logits) {
   in.weight = {1000, 0, -1000};
   in.rows = {0, 1};
   in.targets = {0, 0};
-  for_each_isa([&](DType d) {
+  for_each_device([&](DType d) {
     Stored s(d, c, in);
     auto got = forward(machine(1).ex, s, 1);
     check_close("logprobs", got[0], {0, -2000}, 0, 1e-30);
@@ -225,7 +225,7 @@ TEST(logprob_survives_large_logits) {
 
 // The largest logit far above a whole later tile, and far below a later one.
 TEST(logprob_survives_a_wide_spread_over_tiles) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     Sizes c{1, 1, 2100, 1, 1};
     Inputs in(c);
     in.hidden = {1};

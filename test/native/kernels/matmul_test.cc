@@ -5,28 +5,12 @@
 #include <functional>
 #include <vector>
 
-#include "check.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/isa.h"
+#include "buffers.h"
 
 namespace threefold::test {
 namespace {
 
-void each_isa(const std::function<void()>& body) {
-  const char* before = cpu::isa().name;
-  for (const char* name : cpu::available_isas()) {
-    cpu::select_isa(name);
-    body();
-  }
-  cpu::select_isa(before);
-}
-
-struct Machine {
-  ThreadPool pool;
-  Allocator allocator;
-  Exec ex{pool, allocator};
-  explicit Machine(int threads = 2) : pool(threads) {}
-};
+using buffers::Machine;
 
 // A tensor of reproducible numbers in [-1, 1), rounded to its dtype; `gap` elements of NaN follow it.
 struct Matrix {
@@ -67,13 +51,13 @@ double act_of(Act a, double x) {
 
 // Largest error over its bound; at most 1 when right. `spoil` is added to one element of the reference.
 double worst_error(const Form& f, double spoil = 0) {
-  Machine machine;
+  Machine machine(2);
   Matrix a(f.a, matrix(f.trans_a, f.m, f.k), 1), b(f.b, matrix(f.trans_b, f.k, f.n), 2), out(f.out, {f.m, f.n}, 3);
   Matrix bias(f.b, {f.n}, 4), residual(f.out, {f.m, f.n}, 5), before(f.out, {f.m, f.n}, 3);
   Matmul o{.a = a.view, .b = b.view, .out = out.view, .trans_a = f.trans_a, .trans_b = f.trans_b, .act = f.act, .accumulate = f.accumulate};
   if (f.bias) o.bias = bias.view;
   if (f.residual) o.residual = residual.view;
-  cpu::matmul(machine.ex, o);
+  ops.matmul(machine.ex, o);
   CHECK(out.fenced());
   double worst = 0, step = f.out == DType::f32 ? 0x1p-23 : 0x1p-8;
   for (int64_t i = 0; i < f.m; ++i)
@@ -98,7 +82,7 @@ constexpr DType F = DType::f32, H = DType::bf16;
 }  // namespace
 
 TEST(matmul_every_form_and_dtype_matches_float64) {
-  each_isa([] {
+  for_each_device([] {
     for (bool trans_a : {false, true})
       for (bool trans_b : {false, true})
         for (DType a : {F, H})
@@ -110,7 +94,7 @@ TEST(matmul_every_form_and_dtype_matches_float64) {
 }
 
 TEST(matmul_across_blocks_and_chunks_matches_float64) {
-  each_isa([] {
+  for_each_device([] {
     for (auto [m, n, k] : {std::array<int64_t, 3>{1, 130, 2100}, {7, 65, 1025}, {97, 130, 64}, {201, 17, 129}, {2, 3, 1024}, {64, 64, 7}})
       for (bool trans_a : {false, true})
         for (bool trans_b : {false, true}) {
@@ -122,7 +106,7 @@ TEST(matmul_across_blocks_and_chunks_matches_float64) {
 }
 
 TEST(matmul_epilogues_match_float64) {
-  each_isa([] {
+  for_each_device([] {
     for (Act act : {Act::none, Act::relu, Act::gelu_tanh, Act::gelu_erf, Act::silu})
       for (bool bias : {false, true})
         for (bool residual : {false, true})
@@ -141,7 +125,7 @@ TEST(matmul_sees_a_wrong_reference) {
 }
 
 TEST(matmul_empty_sizes) {
-  Machine machine;
+  Machine machine(2);
   for (bool trans_a : {false, true})
     for (bool trans_b : {false, true}) {
       for (auto [m, n, k] : {std::array<int64_t, 3>{0, 3, 2}, {3, 0, 2}, {0, 0, 0}})
@@ -156,7 +140,7 @@ TEST(matmul_empty_sizes) {
 
 // Contract 1: the bits of a row are the same alone, among any number of rows, and for any number of threads.
 TEST(matmul_row_does_not_depend_on_other_rows_or_threads) {
-  each_isa([] {
+  for_each_device([] {
     for (auto [n, k] : {std::pair<int64_t, int64_t>{130, 1100}, {7, 33}})
       for (DType a_type : {F, H})
         for (DType b_type : {F, H})
@@ -165,7 +149,7 @@ TEST(matmul_row_does_not_depend_on_other_rows_or_threads) {
             auto run = [&](int threads, int64_t first, int64_t m) {
               Machine machine(threads);
               Matrix out(F, {m, n}, 14);
-              cpu::matmul(machine.ex, {.a = a.view.rows(first, first + m), .b = b.view, .out = out.view, .bias = bias.view,
+              ops.matmul(machine.ex, {.a = a.view.rows(first, first + m), .b = b.view, .out = out.view, .bias = bias.view,
                                        .trans_b = trans_b, .act = Act::gelu_tanh});
               out.wide.pop_back();
               return out.wide;
@@ -184,17 +168,17 @@ TEST(matmul_row_does_not_depend_on_other_rows_or_threads) {
 }
 
 TEST(matmul_residual_may_be_out) {
-  Machine machine;
+  Machine machine(2);
   Matrix a(F, {9, 20}, 1), b(F, {11, 20}, 2), out(F, {9, 11}, 3), apart(F, {9, 11}, 4), residual(F, {9, 11}, 3);
-  cpu::matmul(machine.ex, {.a = a.view, .b = b.view, .out = out.view, .residual = out.view});
-  cpu::matmul(machine.ex, {.a = a.view, .b = b.view, .out = apart.view, .residual = residual.view});
+  ops.matmul(machine.ex, {.a = a.view, .b = b.view, .out = out.view, .residual = out.view});
+  ops.matmul(machine.ex, {.a = a.view, .b = b.view, .out = apart.view, .residual = residual.view});
   for (int64_t i = 0; i < 99; ++i) CHECK_EQ(out.wide[i], apart.wide[i]);
 }
 
 TEST(matmul_names_the_wrong_operand) {
-  Machine machine;
+  Machine machine(2);
   Matrix a(F, {4, 5}, 1), b(F, {3, 5}, 2), c(F, {4, 3}, 3), h(H, {4, 3}, 4), v(F, {3}, 5);
-  auto run = [&](Matmul o) { cpu::matmul(machine.ex, o); };
+  auto run = [&](Matmul o) { ops.matmul(machine.ex, o); };
   CHECK_THROWS(run({.a = a.view, .b = b.view, .out = a.view}), "expected b of fp32 [5, 5]");
   CHECK_THROWS(run({.a = a.view, .b = v.view, .out = c.view}), "expected b with 2 dimensions");
   CHECK_THROWS(run({.a = b.view, .b = b.view, .out = c.view}), "expected a of fp32 [4, 5], received fp32 [3, 5]");
@@ -205,16 +189,16 @@ TEST(matmul_names_the_wrong_operand) {
 }
 
 TEST(matmul_counts_its_scratch_and_gives_it_back) {
-  Machine machine;
+  Machine machine(2);
   Matrix a(H, {100, 300}, 1), b(H, {70, 300}, 2), out(H, {100, 70}, 3);
-  cpu::matmul(machine.ex, {.a = a.view, .b = b.view, .out = out.view});
+  ops.matmul(machine.ex, {.a = a.view, .b = b.view, .out = out.view});
   auto stats = machine.allocator.stats();
   CHECK_EQ(stats.total, 0);
   CHECK(stats.peak[size_t(Category::workspace)] > 0);
 }
 
 TEST(column_sum_matches_float64_for_any_threads) {
-  each_isa([] {
+  for_each_device([] {
     for (auto [t, n] : {std::pair<int64_t, int64_t>{0, 5}, {1, 1}, {3, 17}, {700, 300}, {257, 530}})
       for (DType type : {F, H}) {
         Matrix x(type, {t, n}, 21);
@@ -223,7 +207,7 @@ TEST(column_sum_matches_float64_for_any_threads) {
           Machine machine(threads);
           Matrix out(F, {n}, 22);
           std::vector<float> before = out.wide;
-          cpu::column_sum(machine.ex, {.x = x.view, .out = out.view});
+          ops.column_sum(machine.ex, {.x = x.view, .out = out.view});
           CHECK(out.fenced());
           for (int64_t j = 0; j < n; ++j) {
             double want = before[j];
@@ -236,9 +220,9 @@ TEST(column_sum_matches_float64_for_any_threads) {
         CHECK(results[0] == results[1] && results[0] == results[2]);
       }
   });
-  Machine machine;
+  Machine machine(2);
   Matrix x(F, {3, 4}, 1), out(F, {5}, 2);
-  CHECK_THROWS(cpu::column_sum(machine.ex, {.x = x.view, .out = out.view}), "expected out of fp32 [4], received fp32 [5]");
+  CHECK_THROWS(ops.column_sum(machine.ex, {.x = x.view, .out = out.view}), "expected out of fp32 [4], received fp32 [5]");
 }
 
 }  // namespace threefold::test

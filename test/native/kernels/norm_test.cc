@@ -2,7 +2,7 @@
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -48,7 +48,7 @@ std::vector<Buffer> forward(Exec& ex, DType d, const Sizes& c, const Inputs& in,
   Buffer x(d, {c.t, c.h}, in.x), w(d, {c.h}, in.weight), b(d, {c.h}, in.bias), out(d, {c.t, c.h});
   Buffer mean(DType::f32, {c.t}), rstd(DType::f32, {c.t});
   Buffer skip(d, {c.t, c.h}, in.residual);
-  cpu::norm_forward(ex, {.rms = c.rms, .eps = float(kEps), .weight_offset = c.offset, .x = x.view, .weight = w.view,
+  ops.norm_forward(ex, {.rms = c.rms, .eps = float(kEps), .weight_offset = c.offset, .x = x.view, .weight = w.view,
                          .bias = c.bias ? b.view : View{}, .residual = residual ? skip.view : View{},
                          .out = in_place ? skip.view : out.view, .mean = mean.view, .rstd = rstd.view});
   return {in_place ? skip : out, mean, rstd};
@@ -61,7 +61,7 @@ std::vector<Buffer> backward(Exec& ex, DType d, const Sizes& c, const Inputs& in
   Buffer skip(d, {c.t, c.h}, in.residual), dx(d, {c.t, c.h});
   Buffer dw(DType::f32, {c.h}, in.dweight), db(DType::f32, {c.h}, in.dbias);
   View to = alias == 1 ? dout.view : alias == 2 ? skip.view : dx.view;
-  cpu::norm_backward(ex, {.rms = c.rms, .weight_offset = c.offset, .x = x.view, .weight = w.view, .mean = f[1].view, .rstd = f[2].view,
+  ops.norm_backward(ex, {.rms = c.rms, .weight_offset = c.offset, .x = x.view, .weight = w.view, .mean = f[1].view, .rstd = f[2].view,
                           .dout = dout.view, .dx = to, .residual_grad = residual ? skip.view : View{},
                           .dweight = dw.view, .dbias = c.bias ? db.view : View{}});
   return {alias == 1 ? dout : alias == 2 ? skip : dx, dw, db};
@@ -70,7 +70,7 @@ std::vector<Buffer> backward(Exec& ex, DType d, const Sizes& c, const Inputs& in
 }  // namespace
 
 TEST(norm_forward_matches_float64) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (const Sizes& c : kCases) {
       Inputs in(c);
       auto out = run([&](Exec& ex) { return forward(ex, d, c, in); });
@@ -93,7 +93,7 @@ TEST(norm_backward_matches_finite_differences) {
     dbias.push_back(in.dbias);
     if (c.bias) dbias.back() = plus(gradient(in.bias, [&](const Values& b) { return loss(in.x, in.weight, b); }), in.dbias);
   }
-  for_each_isa([&](DType d) {
+  for_each_device([&](DType d) {
     for (size_t i = 0; i < std::size(kCases); ++i) {
       Inputs in(kCases[i]);
       for (bool residual : {false, true}) {
@@ -111,7 +111,7 @@ TEST(norm_backward_matches_finite_differences) {
 }
 
 TEST(norm_rows_do_not_depend_on_the_batch) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     Sizes whole{false, true, 40, 33}, alone{false, true, 1, 33};
     Inputs in(whole), one(alone);
     one.weight = in.weight;
@@ -135,12 +135,12 @@ TEST(norm_check_sees_the_wrong_norm) {
 TEST(norm_refuses_wrong_operands) {
   Buffer x(DType::f32, {3, 4}), w(DType::f32, {5}), ok(DType::f32, {4}), rows(DType::f32, {3});
   Exec& ex = machine(1).ex;
-  CHECK(has(message_of([&] { cpu::norm_forward(ex, {.x = x.view, .weight = w.view, .out = x.view}); }), "weight"));
-  CHECK(has(message_of([&] { cpu::norm_forward(ex, {.x = x.view, .weight = ok.view, .bias = w.view, .out = x.view}); }), "bias"));
-  CHECK(has(message_of([&] { cpu::norm_forward(ex, {.x = x.view, .weight = ok.view, .out = w.view}); }), "out"));
-  CHECK(has(message_of([&] { cpu::norm_backward(ex, {.x = x.view, .weight = ok.view, .mean = {}, .rstd = {}, .dout = x.view, .dx = x.view}); }), "rstd"));
+  CHECK(has(message_of([&] { ops.norm_forward(ex, {.x = x.view, .weight = w.view, .out = x.view}); }), "weight"));
+  CHECK(has(message_of([&] { ops.norm_forward(ex, {.x = x.view, .weight = ok.view, .bias = w.view, .out = x.view}); }), "bias"));
+  CHECK(has(message_of([&] { ops.norm_forward(ex, {.x = x.view, .weight = ok.view, .out = w.view}); }), "out"));
+  CHECK(has(message_of([&] { ops.norm_backward(ex, {.x = x.view, .weight = ok.view, .mean = {}, .rstd = {}, .dout = x.view, .dx = x.view}); }), "rstd"));
   CHECK(has(message_of([&] {
-              cpu::norm_backward(ex, {.rms = true, .x = x.view, .weight = ok.view, .mean = {}, .rstd = rows.view, .dout = w.view, .dx = x.view});
+              ops.norm_backward(ex, {.rms = true, .x = x.view, .weight = ok.view, .mean = {}, .rstd = rows.view, .dout = w.view, .dx = x.view});
             }), "dout"));
 }
 
@@ -175,7 +175,7 @@ Values head_norm(const HeadCase& c, const Values& qkv, const Values& qw, const V
 std::vector<Buffer> head_backward(Exec& ex, DType d, const HeadCase& c) {
   Buffer qkv(d, {c.t, c.s.row()}, c.qkv), dqkv(d, {c.t, c.s.row()}, c.dout), q(d, {c.s.head_dim}, c.q_weight),
       k(d, {c.s.head_dim}, c.k_weight), dq(DType::f32, {c.s.head_dim}, c.k_weight), dk(DType::f32, {c.s.head_dim}, c.q_weight);
-  cpu::head_norm_backward(ex, {.shape = c.s, .eps = float(kEps), .weight_offset = c.offset, .qkv = qkv.view, .q_weight = q.view,
+  ops.head_norm_backward(ex, {.shape = c.s, .eps = float(kEps), .weight_offset = c.offset, .qkv = qkv.view, .q_weight = q.view,
                                .k_weight = k.view, .dqkv = dqkv.view, .dq_weight = dq.view, .dk_weight = dk.view});
   return {dqkv, dq, dk};
 }
@@ -183,12 +183,12 @@ std::vector<Buffer> head_backward(Exec& ex, DType d, const HeadCase& c) {
 }  // namespace
 
 TEST(head_norm_forward_matches_float64) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (const HeadCase& c : kHeadCases) {
       Buffer qkv(d, {c.t, c.s.row()}, c.qkv), q(d, {c.s.head_dim}, c.q_weight), k(d, {c.s.head_dim}, c.k_weight);
       auto got = run([&](Exec& ex) {
         Buffer out(d, {c.t, c.s.row()});
-        cpu::head_norm_forward(ex, {.shape = c.s, .eps = float(kEps), .weight_offset = c.offset, .qkv = qkv.view,
+        ops.head_norm_forward(ex, {.shape = c.s, .eps = float(kEps), .weight_offset = c.offset, .qkv = qkv.view,
                                     .q_weight = q.view, .k_weight = k.view, .out = out.view});
         return std::vector<Buffer>{out};
       });
@@ -206,7 +206,7 @@ TEST(head_norm_backward_matches_finite_differences) {
     Values dx = gradient(c.qkv, [&](const Values& x) { return loss(x, c.q_weight, c.k_weight); });
     Values dq = plus(gradient(c.q_weight, [&](const Values& w) { return loss(c.qkv, w, c.k_weight); }), c.k_weight);
     Values dk = plus(gradient(c.k_weight, [&](const Values& w) { return loss(c.qkv, c.q_weight, w); }), c.q_weight);
-    for_each_isa([&](DType d) {
+    for_each_device([&](DType d) {
       auto got = run([&](Exec& ex) { return head_backward(ex, d, c); });
       check_close("dqkv", got[0], dx, relative_of(d), 2e-5);
       check_close("dq_weight", got[1], dq, 2e-6, 1e-5);
@@ -220,7 +220,7 @@ TEST(head_norm_refuses_wrong_operands) {
   Buffer qkv(DType::f32, {3, 32}), w(DType::f32, {8}), wrong(DType::f32, {7});
   auto error = [&](const Buffer& q, const Buffer& k, const Buffer& out) {
     return message_of([&] {
-      cpu::head_norm_forward(machine(1).ex, {.shape = s, .qkv = qkv.view, .q_weight = q.view, .k_weight = k.view, .out = out.view});
+      ops.head_norm_forward(machine(1).ex, {.shape = s, .qkv = qkv.view, .q_weight = q.view, .k_weight = k.view, .out = out.view});
     });
   };
   CHECK_EQ(error(w, w, qkv), std::string());

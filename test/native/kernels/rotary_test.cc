@@ -46,18 +46,18 @@ TEST(rotary_matches_float64_and_turns_back) {
     Values x = random_values(uint64_t(c.d), tokens * s.row());
     Buffer table = table_of(60, c.rotated);
     for (DType t : {DType::f32, DType::bf16})
-      for_each_isa([&] {
+      for_each_device([&] {
         double relative = t == DType::f32 ? 0 : 0x1p-8;
         for (bool inverse : {false, true})
           for (int threads : {1, 3}) {
             Machine m(threads);
             Buffer qkv(t, {tokens, s.row()}, x);
-            cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, inverse});
+            ops.rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, inverse});
             check_close("rotary", qkv, expected(s, c.rotated, x, positions, inverse, c.interleaved), relative, 5e-7);
             for (int64_t r = 0; r < tokens; ++r)  // values are not turned
               for (int64_t i = (s.heads + s.kv_heads) * c.d; i < s.row(); ++i)
                 CHECK_EQ(qkv.get(r * s.row() + i), x[r * s.row() + i]);
-            cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, !inverse});
+            ops.rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, !inverse});
             check_close("turned back", qkv, x, relative, t == DType::f32 ? 5e-7 : 0x1p-7);
           }
       });
@@ -70,8 +70,8 @@ TEST(rotary_check_sees_wrong_positions) {
   Values x = random_values(1, 3 * s.row());
   Buffer positions(DType::i32, {3}, {0, 4, 9}), off(DType::i32, {3}, {0, 5, 9}), table = table_of(10, 8);
   Buffer qkv(DType::f32, {3, s.row()}, x), other(qkv);
-  cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view});
-  cpu::rotary(m.ex, {s, other.view, off.view, table.view});
+  ops.rotary(m.ex, {s, qkv.view, positions.view, table.view});
+  ops.rotary(m.ex, {s, other.view, off.view, table.view});
   auto check = [&](const Buffer& got, bool inverse) {
     return failures_of([&] { check_close("rotary", got, expected(s, 8, x, positions, inverse), 0, 5e-7); }).count;
   };
@@ -87,7 +87,7 @@ TEST(rotary_names_the_wrong_operand) {
   Buffer qkv(DType::f32, {2, s.row()}, random_values(1, 2 * s.row())), table = table_of(10, 8), wide = table_of(10, 10);
   Buffer positions(DType::i32, {2}, {0, 9}), late(DType::i32, {2}, {0, 10}), early(DType::i32, {2}, {-1, 0});
   auto error = [&](const Buffer& p, const Buffer& t) {
-    return message_of([&] { cpu::rotary(m.ex, {s, qkv.view, p.view, t.view}); });
+    return message_of([&] { ops.rotary(m.ex, {s, qkv.view, p.view, t.view}); });
   };
   CHECK_EQ(error(positions, table), "");
   CHECK(names(error(late, table), "positions"));
@@ -106,7 +106,7 @@ TEST(kv_append_copies_into_slots) {
     Buffer qkv(t, {tokens, s.row()}, random_values(2, tokens * s.row())), slots(DType::i32, {tokens});
     for (int64_t i = 0; i < tokens; ++i) slots.set(i, double(i * 37 % 151));
     Buffer keys(t, {51, 3, 2, 5}), values(keys), untouched(keys);
-    cpu::kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view});
+    ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view});
     std::vector<bool> written(153);
     for (int64_t i = 0; i < tokens; ++i) {
       int64_t slot = i * 37 % 151, row = i * s.row() + s.heads * s.head_dim;
@@ -119,11 +119,11 @@ TEST(kv_append_copies_into_slots) {
       if (!written[slot]) CHECK(keys.same(slot * width, untouched, 0, width) && values.same(slot * width, untouched, 0, width));
     for (double bad : {-1.0, 153.0}) {
       slots.set(7, bad);
-      CHECK(names(message_of([&] { cpu::kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view}); }), "slots"));
+      CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view}); }), "slots"));
     }
     Buffer wrong(t, {51, 3, 1, 5});
-    CHECK(names(message_of([&] { cpu::kv_append(m.ex, {s, qkv.view, slots.view, wrong.view, values.view}); }), "keys"));
-    CHECK(names(message_of([&] { cpu::kv_append(m.ex, {s, qkv.view, slots.view, keys.view, wrong.view}); }), "values"));
+    CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, wrong.view, values.view}); }), "keys"));
+    CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, wrong.view}); }), "values"));
   }
 }
 

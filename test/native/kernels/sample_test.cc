@@ -6,7 +6,7 @@
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -60,7 +60,7 @@ Drawn draw(Exec& ex, const std::vector<Row>& rows) {
               .seeds = seeds.view, .positions = positions.view, .tokens = tokens.view, .logprobs = logprobs.view};
   bool plain = ids.empty() && std::all_of(rows.begin(), rows.end(), [](const Row& r) { return r.min_p == 0; });
   if (plain) args.min_p = args.edit_starts = args.edit_ids = args.edits = View{};  // both spellings of "none" are drawn with
-  cpu::sample(ex, args);
+  ops.sample(ex, args);
   Drawn out;
   for (int64_t i = 0; i < b; ++i) {
     out.tokens.push_back(tokens.view.i32()[i]);
@@ -121,7 +121,7 @@ Row row_of(uint64_t seed, int64_t v, float inv_temperature = 1, double scale = 4
 
 // The uniform number is known, so the token is: the first whose cumulative probability passes it.
 TEST(sample_is_the_inverse_of_the_cdf) {
-  for_each_isa([](DType) {
+  for_each_device([](DType) {
     for (int64_t v : {1, 5, 97, 1024, 1025, 2500})
       for (float top_p : {1.0f, 0.8f}) {
         Row row = row_of(uint64_t(v), v, 0.8f);
@@ -142,7 +142,7 @@ TEST(sample_is_the_inverse_of_the_cdf) {
 }
 
 TEST(sample_frequencies_match_probabilities) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     if (d == DType::bf16) return;  // logits are always fp32
     for (float inv_temperature : {1.0f, 0.5f, 2.0f})
       for (int top_k : {0, 4})
@@ -191,7 +191,7 @@ TEST(sample_cuts_keep_the_right_tokens) {
       {{2, 1, -1, -1}, 1, 1, {1}, 0, {{0, 0, 1, 1.5f}}},                                  // presence
       {{2, 1, 0.5, -1}, 1, 1, {2}, 0, {{0, -3, 2, 0}, {1, 0, 3, 0.1f}, {2, 0.1f, 1, 0}}}, // (2 - 3) * 2, 1 / 3 - 0.1
   };
-  for_each_isa([&](DType) {
+  for_each_device([&](DType) {
     for (const Expected& c : cases) {
       Row row{.logits = c.logits, .top_k = c.top_k, .top_p = c.top_p, .min_p = c.min_p, .edits = c.edits};
       std::vector<int> tokens = draw_everywhere(over_positions(row, 200)).tokens;
@@ -211,7 +211,7 @@ TEST(sample_greedy_takes_the_lowest_of_the_highest) {
   Row row{.logits = {1, 5, -2, 5, 5}, .inv_temperature = 0, .top_k = 2, .top_p = 0.1f};
   Row warm = row;
   warm.inv_temperature = 1;
-  for_each_isa([&](DType) {
+  for_each_device([&](DType) {
     for (int position : {0, 1, 2}) {
       row.position = position;
       Drawn got = draw_everywhere({row});
@@ -223,7 +223,7 @@ TEST(sample_greedy_takes_the_lowest_of_the_highest) {
 }
 
 TEST(sample_does_not_mind_an_offset_of_all_logits) {
-  for_each_isa([](DType) {
+  for_each_device([](DType) {
     Row row = row_of(9, 1025), high = row;
     for (double& x : high.logits) x += 512;
     Drawn low = draw(machine(1).ex, over_positions(row, 50)), got = draw(machine(1).ex, over_positions(high, 50));
@@ -233,7 +233,7 @@ TEST(sample_does_not_mind_an_offset_of_all_logits) {
 }
 
 TEST(sample_depends_on_seed_and_position_alone) {
-  for_each_isa([](DType) {
+  for_each_device([](DType) {
     std::vector<Row> rows;
     for (int i = 0; i < 40; ++i) {
       rows.push_back(row_of(100 + i, 1025));
@@ -267,7 +267,7 @@ TEST(sample_depends_on_seed_and_position_alone) {
 // Contract 1: what the sampler records is what the trainer computes from the hidden state.
 // Whatever the draw is bent by, what is recorded is the model's own log-prob.
 TEST(sample_logprob_is_bit_equal_to_logprob_forward) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (int64_t v : {5, 97, 1024, 1025, 2500})
       for (float inv_temperature : {1.0f, 0.7f, 0.0f})
         for (bool bent : {false, true}) {
@@ -282,12 +282,12 @@ TEST(sample_logprob_is_bit_equal_to_logprob_forward) {
         Buffer ids(DType::i32, {6}, {0, 1, 2, 3, 3, 4}), edits(DType::f32, {6, 3});
         for (int i = 0; i < 18; ++i) edits.set(i, i % 3 == 0 ? 9 : 1.25);
         float cap = bent ? 3 : 0;
-        cpu::matmul(ex, {.a = hidden.view, .b = weight.view, .out = logits.view, .bias = bent ? bias.view : View{}});
+        ops.matmul(ex, {.a = hidden.view, .b = weight.view, .out = logits.view, .bias = bent ? bias.view : View{}});
         Sample args{.logits = logits.view, .softcap = cap, .inv_temperature = inv.view, .top_k = k.view, .top_p = p.view,
                     .seeds = seeds.view, .positions = positions.view, .tokens = tokens.view, .logprobs = recorded.view};
         if (bent) args.edit_starts = starts.view, args.edit_ids = ids.view, args.edits = edits.view;
-        cpu::sample(ex, args);
-        cpu::logprob_forward(machine(3).ex, {.hidden = hidden.view, .weight = weight.view, .bias = bent ? bias.view : View{},
+        ops.sample(ex, args);
+        ops.logprob_forward(machine(3).ex, {.hidden = hidden.view, .weight = weight.view, .bias = bent ? bias.view : View{},
                                              .softcap = cap, .rows = rows.view, .targets = tokens.view,
                                              .inv_temperature = inv_temperature == 0 ? 1 : inv_temperature,
                                              .logprobs = again.view, .lse = lse.view, .entropy = ent.view});
@@ -306,7 +306,7 @@ TEST(sample_refuses_what_it_cannot_draw_from) {
     CHECK_EQ(message_of([&] { draw(machine(3).ex, wrong); }), first);
     return first;
   };
-  for_each_isa([&](DType) {
+  for_each_device([&](DType) {
     CHECK_EQ(message([](auto&) {}), std::string());
     for (int at : {0, 517, 1029}) {
       CHECK(has(message([at](auto& r) { r[1].logits[at] = NAN; }), "[sample] expected finite logits, received NaN or infinity in row 1"));
@@ -328,5 +328,5 @@ TEST(sample_refuses_what_it_cannot_draw_from) {
   Sample args;
   args.logits = logits.view;
   args.inv_temperature = three.view;
-  CHECK(has(message_of([&] { cpu::sample(machine(1).ex, args); }), "inv_temperature"));
+  CHECK(has(message_of([&] { ops.sample(machine(1).ex, args); }), "inv_temperature"));
 }

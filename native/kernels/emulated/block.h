@@ -1,0 +1,129 @@
+// One block of an emulated grid: its threads as fibers, its shared memory, its barriers, and the scheduler that gives
+// the threads their turns. What CUDA leaves open is chosen against the kernel: lanes of a warp run one at a time, in the
+// order asked for; shared memory starts as NaN; an asynchronous copy or product takes effect when it can wait no longer.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "kernels/emulated/fiber.h"
+
+namespace threefold {
+class ThreadPool;
+}
+
+namespace threefold::emulated {
+
+struct Dim3 {
+  unsigned x = 1, y = 1, z = 1;
+  int64_t count() const { return int64_t(x) * y * z; }
+};
+
+// In which order warps and lanes get their turns, and blocks their place.
+struct Order {
+  enum Kind { forward, reverse, seeded } kind = forward;
+  uint64_t seed = 0;
+};
+
+class Block;
+
+// One thread of the block that runs on this system thread.
+struct Thread {
+  Dim3 index;
+  int number = 0, lane = 0;      // within the block; within the warp
+  Block* block = nullptr;
+  std::unique_ptr<Fiber> fiber;
+  bool exited = false;
+  bool (*ready)(void*) = nullptr;  // what it waits for; nullptr when it can run
+  void* waits_on = nullptr;
+  const char* waits_for = "";      // in words
+  bool released = false;           // from its warp's collective
+  struct Copy {                    // cp.async: done when waited for, not before
+    void* to;
+    const void* from;
+    int bytes, filled;             // `filled` of `bytes` come from the source, the rest is 0
+    int group;
+  };
+  std::vector<Copy> copies;
+  int open_group = 0;              // copies of groups below it are committed
+};
+
+// A kernel as the grid runner calls it.
+using Kernel = std::function<void()>;
+
+class Block {
+ public:
+  Block() = default;
+  Block(const Block&) = delete;
+
+  // Runs one block to its end. Throws an Error that names the kernel where it cannot.
+  void run(const char* name, const Kernel& kernel, Dim3 grid, Dim3 size, Dim3 index, int64_t shared_bytes, Order order);
+
+  Dim3 grid, size, index;
+  unsigned char* shared() { return shared_.get(); }
+  int64_t shared_bytes() const { return shared_bytes_; }
+
+  // --- called from inside a thread -----------------------------------------------------------------------------
+  // Leaves until ready(context) holds. `why` names the wait in the report of a block that cannot go on.
+  void wait(const char* why, bool (*ready)(void*), void* context);
+  // Every lane of `mask` comes here with an operand; the last one calls complete(operands, mask), which reads and writes
+  // them, and all go on. Lanes that come with another `kind` are an error.
+  using Complete = void (*)(void* const operands[32], uint32_t mask);
+  void collective(const char* kind, uint32_t mask, void* operand, Complete complete);
+  // Named barrier `id`; `threads` 0 means all of the block that have not returned.
+  void barrier_sync(int id, int threads = 0);
+  void barrier_arrive(int id, int threads);
+  // Ends the block with an error.
+  [[noreturn]] void broken(const std::string& expected, const std::string& received);
+  // Work that takes effect when no thread can go on without it (asynchronous copies and products of sm_90).
+  void later(std::function<void()> work) { late_.push_back(std::move(work)); }
+
+ private:
+  struct Gather {
+    const char* kind;
+    uint32_t mask, arrived;
+    void* operands[32];
+  };
+  struct Barrier {
+    int arrived = 0, expected = 0;
+    uint64_t generation = 0;
+  };
+  static constexpr int kBarriers = 16;
+
+  static void thread_body(void* thread);
+  void schedule();
+  bool turn(Thread& t);
+  bool release(Barrier& b);
+  int alive() const;
+  void take_order();
+  void report_stuck();
+
+  const char* name_ = "";
+  const Kernel* kernel_ = nullptr;
+  Order order_;
+  uint64_t random_ = 0;
+  std::vector<std::unique_ptr<Thread>> threads_;
+  int count_ = 0;
+  std::vector<int> turns_;                    // threads in the order of their turns
+  std::vector<std::vector<Gather>> gathers_;  // open collectives of each warp
+  Barrier barriers_[kBarriers];
+  std::vector<std::function<void()>> late_;
+  struct Free {
+    void operator()(unsigned char* p) const;
+  };
+  std::unique_ptr<unsigned char[], Free> shared_;
+  int64_t shared_bytes_ = -1;
+  bool broken_ = false;
+  std::string expected_, received_;
+};
+
+// The thread that is running.
+Thread& thread();
+
+// Runs every block of the grid, spread over the pool. Blocks do not wait for each other: they run in any order.
+void run_grid(ThreadPool& pool, const char* name, const Kernel& kernel, Dim3 grid, Dim3 block, int64_t shared_bytes, Order order);
+
+}  // namespace threefold::emulated
