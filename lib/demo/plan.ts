@@ -23,7 +23,7 @@ export const plan = {
   },
   pretrain: { learningRate: 3e-3, numTrainEpochs: 1, perDeviceTrainBatchSize: 16, maxSeqLen: 128, numWarmupSteps: 20, weightDecay: 0.01, maxSteps: 0 },
   sft: { learningRate: 5e-4, numTrainEpochs: 2, perDeviceTrainBatchSize: 32, numWarmupSteps: 5, maxSeqLen: 64, maxSteps: 0 },
-  reward: { learningRate: 1e-3, numTrainEpochs: 3, perDeviceTrainBatchSize: 32, numWarmupSteps: 10, maxSeqLen: 64, centerRewardsCoefficient: 0.02, maxSteps: 0 },
+  reward: { learningRate: 7e-4, numTrainEpochs: 4, perDeviceTrainBatchSize: 32, numWarmupSteps: 10, maxSeqLen: 64, centerRewardsCoefficient: 0.02, maxSteps: 0 },
   ppo: {
     // On a reward model that knows nothing PPO's steps are noise, and noise sharpens an actor: the share of its likeliest
     // answers, which are better than its others, rises. Small steps keep that a twentieth of what is learnt.

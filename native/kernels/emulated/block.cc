@@ -1,6 +1,8 @@
 #include "kernels/emulated/block.h"
 
 #include <algorithm>
+#include <cstdarg>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <numeric>
@@ -39,6 +41,13 @@ std::string text(Dim3 d) { return "(" + std::to_string(d.x) + ", " + std::to_str
 
 Thread& thread() { return *running; }
 
+Text::Text(const char* format, ...) {
+  va_list list;
+  va_start(list, format);
+  std::vsnprintf(s, sizeof s, format, list);
+  va_end(list);
+}
+
 void Block::Free::operator()(unsigned char* p) const { std::free(p); }
 
 void Block::run(const char* name, const Kernel& kernel, Dim3 grid_size, Dim3 block_size, Dim3 block_index, int64_t bytes, Order order) {
@@ -73,7 +82,7 @@ void Block::run(const char* name, const Kernel& kernel, Dim3 grid_size, Dim3 blo
   schedule();
   if (!broken_) return;
   threads_.clear();  // their fibers stand in the middle of the kernel
-  fail(std::string(name_) + " block " + text(index), expected_, received_, "reporting this as a bug of the kernel");
+  fail(std::string(name_) + " block " + text(index), expected_.s, received_.s, "reporting this as a bug of the kernel");
 }
 
 void Block::thread_body(void* p) {
@@ -148,11 +157,11 @@ void Block::collective(const char* kind, uint32_t mask, void* operand, Complete 
   Thread& t = thread();
   std::vector<Gather>& open = gathers_[size_t(t.number / kWarp)];
   uint32_t own = 1u << t.lane;
-  if (!(mask & own)) broken(std::string(kind) + " with the calling lane in its mask", "lane " + std::to_string(t.lane) + " outside of it");
+  if (!(mask & own)) broken({"%s with the calling lane in its mask", kind}, {"lane %d outside of it", t.lane});
   auto g = std::find_if(open.begin(), open.end(), [&](const Gather& x) { return x.mask & mask; });
   if (g == open.end()) g = open.insert(open.end(), Gather{kind, mask, 0, {}});
   if (g->mask != mask || std::strcmp(g->kind, kind) != 0)
-    broken("all lanes of a warp at one " + std::string(g->kind), "lane " + std::to_string(t.lane) + " of thread " + std::to_string(t.number) + " at " + kind);
+    broken({"all lanes of a warp at one %s", g->kind}, {"thread %d at %s", t.number, kind});
   g->operands[t.lane] = operand;
   g->arrived |= own;
   if (g->arrived == mask) {
@@ -174,18 +183,18 @@ bool Block::release(Barrier& b) {
 }
 
 void Block::barrier_arrive(int id, int threads) {
-  if (id < 0 || id >= kBarriers) broken("a barrier of 0 to 15", std::to_string(id));
+  if (id < 0 || id >= kBarriers) broken("a barrier of 0 to 15", {"%d", id});
   Barrier& b = barriers_[id];
-  if (threads % kWarp) broken("a barrier of whole warps", std::to_string(threads) + " threads");
+  if (threads % kWarp) broken("a barrier of whole warps", {"%d threads", threads});
   if (b.arrived && b.expected != threads)
-    broken("barrier " + std::to_string(id) + " with " + std::to_string(b.expected) + " threads", std::to_string(threads));
+    broken({"barrier %d with %d threads", id, b.expected}, {"%d", threads});
   b.expected = threads;
   ++b.arrived;
   release(b);
 }
 
 void Block::barrier_sync(int id, int threads) {
-  if (id < 0 || id >= kBarriers) broken("a barrier of 0 to 15", std::to_string(id));
+  if (id < 0 || id >= kBarriers) broken("a barrier of 0 to 15", {"%d", id});
   struct Here {
     Barrier* b;
     uint64_t generation;
@@ -197,13 +206,13 @@ void Block::barrier_sync(int id, int threads) {
   }, &here);
 }
 
-void Block::broken(const std::string& expected, const std::string& received) {
+void Block::broken(const Text& expected, const Text& received) {
   if (!broken_) broken_ = true, expected_ = expected, received_ = received;
   for (;;) thread().fiber->yield();
 }
 
 void Block::report_stuck() {
-  std::string what;
+  std::string what;  // here, outside of the fibers
   for (int i = 0, shown = 0; i < count_ && shown < 4; ++i) {
     const Thread& t = *threads_[size_t(i)];
     if (t.exited || (i > 0 && !threads_[size_t(i - 1)]->exited && threads_[size_t(i - 1)]->waits_for == t.waits_for)) continue;
@@ -211,7 +220,7 @@ void Block::report_stuck() {
     ++shown;
   }
   broken_ = true, expected_ = "every thread to reach the barriers that others wait at";
-  received_ = what + "; " + std::to_string(count_ - alive()) + " have returned";
+  received_ = {"%s; %d have returned", what.c_str(), count_ - alive()};
 }
 
 void run_grid(ThreadPool& pool, const char* name, const Kernel& kernel, Dim3 grid, Dim3 block, int64_t shared_bytes, Order order) {

@@ -28,6 +28,13 @@ struct Order {
   uint64_t seed = 0;
 };
 
+// printf into a fixed place: what a broken block reports must not be on the heap, since its fibers never return.
+struct Text {
+  char s[160] = "";
+  Text() = default;
+  Text(const char* format, ...) __attribute__((format(printf, 2, 3)));
+};
+
 class Block;
 
 // One thread of the block that runs on this system thread.
@@ -77,7 +84,7 @@ class Block {
   void barrier_sync(int id, int threads = 0);
   void barrier_arrive(int id, int threads);
   // Ends the block with an error.
-  [[noreturn]] void broken(const std::string& expected, const std::string& received);
+  [[noreturn]] void broken(const Text& expected, const Text& received);
   // Work that takes effect when no thread can go on without it (asynchronous copies and products of sm_90).
   void later(std::function<void()> work) { late_.push_back(std::move(work)); }
 
@@ -117,7 +124,7 @@ class Block {
   std::unique_ptr<unsigned char[], Free> shared_;
   int64_t shared_bytes_ = -1;
   bool broken_ = false;
-  std::string expected_, received_;
+  Text expected_, received_;
 };
 
 // The thread that is running.

@@ -23,14 +23,14 @@ inline void expect_shared(const char* what, const void* p, int64_t bytes, int64_
   emulated::Block& block = *emulated::thread().block;
   int64_t at = static_cast<const unsigned char*>(p) - block.shared();
   if (at < 0 || at + bytes > block.shared_bytes())
-    block.broken(std::string(what) + " inside shared memory of " + std::to_string(block.shared_bytes()) + " bytes", "byte " + std::to_string(at));
-  if (at % alignment) block.broken(std::string(what) + " at a multiple of " + std::to_string(alignment) + " bytes", "byte " + std::to_string(at));
+    block.broken({"%s inside shared memory of %lld bytes", what, (long long)block.shared_bytes()}, {"byte %lld", (long long)at});
+  if (at % alignment) block.broken({"%s at a multiple of %lld bytes", what, (long long)alignment}, {"byte %lld", (long long)at});
 }
 
 inline void copy_async_16(void* shared, const void* global, int filled) {
   expect_shared("cp.async", shared, 16, 16);
   emulated::Thread& t = emulated::thread();
-  if (filled < 0 || filled > 16) t.block->broken("cp.async of 0 to 16 bytes", std::to_string(filled));
+  if (filled < 0 || filled > 16) t.block->broken("cp.async of 0 to 16 bytes", {"%d", filled});
   if (reinterpret_cast<uintptr_t>(global) % 16) t.block->broken("cp.async from a 16-byte aligned address", "another");
   t.copies.push_back({shared, global, 16, filled, t.open_group});
 }
