@@ -17,7 +17,7 @@ import { ppo } from '../../../lib/stages/ppo.js'
 import { pretrain } from '../../../lib/stages/pretrain.js'
 import { reward } from '../../../lib/stages/reward.js'
 import { sft } from '../../../lib/stages/sft.js'
-import { createDevice } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
 import { loadFixture, modelFolder } from '../model/oracle.js'
 
 let root = ''

@@ -5,8 +5,8 @@ import type { ExecutionContext } from 'ava'
 import { ThreefoldError } from '../../../lib/base/errors.js'
 import { native } from '../../../lib/binding/native.js'
 import type { Tensor } from '../../../lib/binding/native.js'
-import { createDevice, fromFloats, numel, readFloats } from '../../../lib/tensor/device.js'
-import type { NativeDevice } from '../../../lib/tensor/device.js'
+import { createDevice, fromFloats, numel, readFloats } from '../device.js'
+import type { NativeDevice } from '../device.js'
 import { loadFixture } from '../model/oracle.js'
 
 interface Parts {

@@ -8,7 +8,7 @@ import test from 'ava'
 import { packageRoot } from '../../../lib/binding/load.js'
 import { native } from '../../../lib/binding/native.js'
 import type { NativeDevice, Tensor } from '../../../lib/binding/native.js'
-import { createDevice, fromFloats, readFloats } from '../../../lib/tensor/device.js'
+import { createDevice, fromFloats, readFloats } from '../device.js'
 
 const zeros = (device: NativeDevice, shape: number[], dtype: 'fp32' | 'bf16' = 'fp32'): Tensor => device.alloc({ dtype, shape, category: 'activations', zeroed: true })
 /** fill takes fp32 and int32 only, which its kernel finds when it runs. */
