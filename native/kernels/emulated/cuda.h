@@ -13,7 +13,6 @@
 #include "kernels/emulated/block.h"
 
 #define THREEFOLD_EMULATED 1
-#pragma GCC diagnostic ignored "-Wunknown-pragmas"  // unroll: nvcc's
 
 #define __global__ static
 #define __device__
