@@ -19,7 +19,8 @@ Epilogue epilogue_of(const Matmul& o, const MatmulSizes& s) {
 void matmul(Exec& ex, const Matmul& o) {
   MatmulSizes s{o.out.dim(0), o.out.dim(1), o.a.dim(o.trans_a ? 0 : 1)};
   if (s.m == 0 || s.n == 0) return;
-  matmul_simt(ex, o, s);
+  bool tensor_cores = o.a.dtype == o.b.dtype && o.a.dtype != DType::f32;
+  tensor_cores ? matmul_mma(ex, o, s) : matmul_simt(ex, o, s);
 }
 
 }  // namespace threefold::cuda

@@ -3,6 +3,9 @@
 //
 // fp32 family (any dtypes): K in chunks of kChunk; inside a chunk one FMA chain over ascending k. Chunk sums are added in
 // fp32 in index order, starting from 0.
+//
+// mma family (a and b both bf16, or both fp16): the same chunks; inside a chunk one chain of mma.sync m16n8k16 over
+// ascending k, K padded with zeros to a multiple of 64.
 #pragma once
 
 #include "kernels/cuda/device/epilogue.h"
@@ -10,7 +13,7 @@
 
 namespace threefold::cuda {
 
-constexpr int64_t kChunk = 512;
+constexpr int kChunk = 512;
 
 struct MatmulSizes {
   int64_t m, n, k;
@@ -19,5 +22,6 @@ struct MatmulSizes {
 Epilogue epilogue_of(const Matmul& o, const MatmulSizes& s);
 
 void matmul_simt(Exec&, const Matmul&, const MatmulSizes&);
+void matmul_mma(Exec&, const Matmul&, const MatmulSizes&);
 
 }  // namespace threefold::cuda

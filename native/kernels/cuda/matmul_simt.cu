@@ -1,7 +1,9 @@
 // matmul in fp32 arithmetic, for any mix of storage types: 128 x 128 tiles, 8 x 8 sums a thread, operands widened on their
 // way to shared memory, two buffers.
-#include "kernels/cuda/dispatch.h"
+#include "kernels/cuda/device/operand.h"
+#include "kernels/cuda/device/rasterize.h"
 #include "kernels/cuda/device/shared.h"
+#include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matmul.h"
 
@@ -15,14 +17,6 @@ struct Shared {
   float a[2][kStep][kPitch], b[2][kStep][kPitch];
 };
 static_assert(sizeof(Shared) >= kTile / 2 * kPitch * sizeof(float));  // half a tile of sums passes through it
-
-// One operand seen along its outer side (rows of op(a), columns of op(b)): [outer, K], or [K, outer].
-template <typename T>
-struct Operand {
-  const T* data;
-  int64_t outer, k;
-  bool wide;  // rows can be moved in packs
-};
 
 // A thread's 8 elements of the kTile x kStep piece at (outer0, k0), neighbours in memory; past the edges they are 0.
 template <bool k_contiguous, typename T>
@@ -74,20 +68,19 @@ __device__ __forceinline__ void multiply(const float (&a)[kStep][kPitch], const 
 template <typename A, typename B, bool trans_a, bool trans_b>
 __global__ void __launch_bounds__(kThreads) matmul_simt_kernel(Operand<A> a, Operand<B> b, Epilogue e) {
   Shared& s = shared_struct<Shared>();
-  int64_t tiles_m = (e.m + kTile - 1) / kTile;
-  int64_t i0 = blockIdx.x % tiles_m * kTile, j0 = blockIdx.x / tiles_m * kTile;
+  auto [i0, j0] = tile_origin<kTile, kTile>(blockIdx.x, e.m, e.n);
   int y = threadIdx.x / 16 * 4, x = threadIdx.x % 16 * 4;
   bool needed = i0 + y < e.m && j0 + x < e.n;  // else every sum of this thread lies outside
 
   float totals[8][8] = {};
   A next_a[8];
   B next_b[8];
-  int64_t steps = (a.k + kStep - 1) / kStep;
-  auto fetch_step = [&](int64_t step) {
-    fetch<!trans_a>(a, i0, step * kStep, next_a);
-    fetch<trans_b>(b, j0, step * kStep, next_b);
+  int steps = int((a.k + kStep - 1) / kStep);
+  auto fetch_step = [&](int step) {
+    fetch<!trans_a>(a, i0, int64_t(step) * kStep, next_a);
+    fetch<trans_b>(b, j0, int64_t(step) * kStep, next_b);
   };
-  auto put_step = [&](int64_t step) {
+  auto put_step = [&](int step) {
     put<!trans_a>(s.a[step % 2], next_a);
     put<trans_b>(s.b[step % 2], next_b);
   };
@@ -96,9 +89,9 @@ __global__ void __launch_bounds__(kThreads) matmul_simt_kernel(Operand<A> a, Ope
     put_step(0);
   }
   __syncthreads();
-  for (int64_t step = 0; step < steps;) {
+  for (int step = 0; step < steps;) {
     float sums[8][8] = {};
-    int64_t end = step + kChunk / kStep < steps ? step + kChunk / kStep : steps;
+    int end = step + kChunk / kStep < steps ? step + kChunk / kStep : steps;
     for (; step < end; ++step) {
       bool more = step + 1 < steps;
       if (more) fetch_step(step + 1);
@@ -135,11 +128,9 @@ void matmul_simt(Exec& ex, const Matmul& o, const MatmulSizes& s) {
   Launch l{"matmul_simt", {blocks_for(s.m, kTile) * blocks_for(s.n, kTile)}, {kThreads}, sizeof(Shared)};
   with_type(o.a.dtype, [&]<typename A>(A) {
     with_type(o.b.dtype, [&]<typename B>(B) {
-      Operand<A> a{o.a.as<A>(), s.m, s.k, packs(o.a.as<A>(), o.a.dim(1))};
-      Operand<B> b{o.b.as<B>(), s.n, s.k, packs(o.b.as<B>(), o.b.dim(1))};
       auto* kernel = o.trans_a ? (o.trans_b ? matmul_simt_kernel<A, B, true, true> : matmul_simt_kernel<A, B, true, false>)
                                : (o.trans_b ? matmul_simt_kernel<A, B, false, true> : matmul_simt_kernel<A, B, false, false>);
-      launch(ex, l, kernel, a, b, e);
+      launch(ex, l, kernel, operand_of<A>(o.a, !o.trans_a), operand_of<B>(o.b, o.trans_b), e);
     });
   });
 }
