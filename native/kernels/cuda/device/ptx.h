@@ -42,6 +42,10 @@ __device__ __forceinline__ uint32_t pack_bits<f16>(float low, float high) {
 
 __device__ __forceinline__ uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
+// 16 bytes of global memory at an aligned address, whatever their type is elsewhere.
+__device__ __forceinline__ uint4 load_16(const void* p) { return *static_cast<const uint4*>(p); }
+__device__ __forceinline__ void store_16(void* p, uint4 x) { *static_cast<uint4*>(p) = x; }
+
 // --- asynchronous copies (sm_80) -----------------------------------------------------------------------------------------
 
 // 16 bytes, both sides 16-byte aligned: the first `filled` from global memory, the rest 0. `filled` 0 reads nothing.
