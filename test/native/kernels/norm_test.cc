@@ -157,7 +157,9 @@ struct HeadCase {
       : s{heads, kv_heads, d}, t(tokens), offset(by), qkv(random_values(11, tokens * s.row())),
         dout(random_values(12, tokens * s.row())), q_weight(random_values(13, d)), k_weight(random_values(14, d)) {}
 };
-const HeadCase kHeadCases[] = {{4, 2, 16, 5, 0}, {3, 1, 5, 70, 1}, {2, 2, 33, 3, 0}};
+// Heads that fill 1 to 32 lanes of a warp, whole and in part; more heads than one pass of a block; pieces of tokens that end
+// in the middle.
+const HeadCase kHeadCases[] = {{4, 2, 16, 5, 0}, {3, 1, 5, 70, 1}, {2, 2, 33, 3, 0}, {9, 3, 256, 1, 0}, {40, 8, 72, 2, 1}, {1, 1, 1, 17, 0}};
 
 Values head_norm(const HeadCase& c, const Values& qkv, const Values& qw, const Values& kw) {
   Values out = qkv;
@@ -196,6 +198,27 @@ TEST(head_norm_forward_matches_float64) {
       CHECK(failure_count([&] {
               check_close("head norm", got[0], head_norm(c, c.qkv, c.k_weight, c.q_weight), relative_of(d), 3e-6);
             }) > 0);
+      ops.head_norm_forward(machine(1).ex, {.shape = c.s, .eps = float(kEps), .weight_offset = c.offset, .qkv = qkv.view,
+                                             .q_weight = q.view, .k_weight = k.view, .out = qkv.view});
+      CHECK(same_bits(qkv, got[0]));
+    }
+  });
+}
+
+TEST(head_norm_rows_do_not_depend_on_the_batch_or_alignment) {
+  for_each_device([](DType d) {
+    const HeadCase c(3, 1, 40, 9, 0);
+    int64_t ld = c.s.row(), bytes = ld * size_of(d);
+    Buffer qkv(d, {c.t, ld}, c.qkv), q(d, {40}, c.q_weight), k(d, {40}, c.k_weight), out(d, {c.t, ld});
+    auto norm_rows = [&](View x, View y) {
+      ops.head_norm_forward(machine(1).ex, {.shape = c.s, .eps = float(kEps), .qkv = x, .q_weight = q.view, .k_weight = k.view, .out = y});
+    };
+    norm_rows(qkv.view, out.view);
+    for (int64_t t = 0; t < c.t; ++t) {
+      Buffer moved(d, {1 + ld}), to(d, {1 + ld});
+      std::memcpy(moved.bytes.data() + size_of(d), qkv.bytes.data() + t * bytes, size_t(bytes));
+      norm_rows(moved.view.at(1, {1, ld}), to.view.at(1, {1, ld}));
+      CHECK(to.same(1, out, t * ld, ld));
     }
   });
 }

@@ -89,42 +89,46 @@ TEST(rotary_names_the_wrong_operand) {
   auto error = [&](const Buffer& p, const Buffer& t) {
     return message_of([&] { ops.rotary(m.ex, {s, qkv.view, p.view, t.view}); });
   };
-  CHECK_EQ(error(positions, table), "");
-  CHECK(names(error(late, table), "positions"));
-  CHECK(names(error(early, table), "positions"));
-  CHECK(names(error(Buffer(DType::i32, {3}), table), "positions"));
-  CHECK(names(error(positions, wide), "table"));
-  CHECK(names(error(positions, qkv), "table"));
+  for_each_device([&] {
+    CHECK_EQ(error(positions, table), "");
+    CHECK(names(error(late, table), "positions"));
+    CHECK(names(error(early, table), "positions"));
+    CHECK(names(error(Buffer(DType::i32, {3}), table), "positions"));
+    CHECK(names(error(positions, wide), "table"));
+    CHECK(names(error(positions, qkv), "table"));
+  });
 }
 
 TEST(kv_append_copies_into_slots) {
   Machine m(2);
   const int64_t tokens = 150;
-  AttentionShape s = shape_of(4, 2, 5);
-  int64_t width = s.kv_heads * s.head_dim;
-  for (DType t : {DType::f32, DType::bf16}) {
-    Buffer qkv(t, {tokens, s.row()}, random_values(2, tokens * s.row())), slots(DType::i32, {tokens});
-    for (int64_t i = 0; i < tokens; ++i) slots.set(i, double(i * 37 % 151));
-    Buffer keys(t, {51, 3, 2, 5}), values(keys), untouched(keys);
-    ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view});
-    std::vector<bool> written(153);
-    for (int64_t i = 0; i < tokens; ++i) {
-      int64_t slot = i * 37 % 151, row = i * s.row() + s.heads * s.head_dim;
-      written[slot] = true;
-      CHECK(keys.same(slot * width, qkv, row, width));
-      CHECK(values.same(slot * width, qkv, row + width, width));
-      CHECK(!keys.same(slot * width, qkv, row + width, width));
+  for_each_device([&](DType t) {
+    for (int64_t d : {5, 6, 24}) {  // units of an element and of 16 bytes
+      AttentionShape s = shape_of(4, 2, d);
+      int64_t width = s.kv_heads * s.head_dim;
+      Buffer qkv(t, {tokens, s.row()}, random_values(2, tokens * s.row())), slots(DType::i32, {tokens});
+      for (int64_t i = 0; i < tokens; ++i) slots.set(i, double(i * 37 % 151));
+      Buffer keys(t, {51, 3, 2, d}), values(keys), untouched(keys);
+      ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view});
+      std::vector<bool> written(153);
+      for (int64_t i = 0; i < tokens; ++i) {
+        int64_t slot = i * 37 % 151, row = i * s.row() + s.heads * s.head_dim;
+        written[slot] = true;
+        CHECK(keys.same(slot * width, qkv, row, width));
+        CHECK(values.same(slot * width, qkv, row + width, width));
+        CHECK(!keys.same(slot * width, qkv, row + width, width));
+      }
+      for (int64_t slot = 0; slot < 153; ++slot)
+        if (!written[slot]) CHECK(keys.same(slot * width, untouched, 0, width) && values.same(slot * width, untouched, 0, width));
+      for (double bad : {-1.0, 153.0}) {
+        slots.set(7, bad);
+        CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view}); }), "slots"));
+      }
+      Buffer wrong(t, {51, 3, 1, d});
+      CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, wrong.view, values.view}); }), "keys"));
+      CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, wrong.view}); }), "values"));
     }
-    for (int64_t slot = 0; slot < 153; ++slot)
-      if (!written[slot]) CHECK(keys.same(slot * width, untouched, 0, width) && values.same(slot * width, untouched, 0, width));
-    for (double bad : {-1.0, 153.0}) {
-      slots.set(7, bad);
-      CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view}); }), "slots"));
-    }
-    Buffer wrong(t, {51, 3, 1, 5});
-    CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, wrong.view, values.view}); }), "keys"));
-    CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, wrong.view}); }), "values"));
-  }
+  });
 }
 
 }  // namespace threefold::test::attention
