@@ -19,7 +19,7 @@ template <>
 inline uint32_t pack_bits<f16>(float low, float high) { return f16_bits(low) | uint32_t(f16_bits(high)) << 16; }
 
 inline void expect_aligned(const char* what, const void* p) {
-  if (reinterpret_cast<uintptr_t>(p) % 16) emulated::thread().block->broken(std::string(what) + " at a 16-byte aligned address", "another");
+  if (reinterpret_cast<uintptr_t>(p) % 16) emulated::thread().block->broken({"%s at a 16-byte aligned address", what}, "another");
 }
 inline uint4 load_16(const void* p) {
   expect_aligned("a load of 16 bytes", p);
