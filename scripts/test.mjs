@@ -3,7 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
-import { buildTarget, root, run } from './native.mjs'
+import { buildBackend, buildTarget, root, run } from './native.mjs'
 
 const words = process.argv.slice(2)
 const asan = words.includes('--asan')
@@ -41,6 +41,7 @@ async function testNative() {
 
 async function testTypeScript() {
   for (const script of ['install.mjs', 'prepare.mjs']) run(process.execPath, [join(root, 'scripts', script)])
+  await buildBackend('emulated')
   const started = Date.now()
   const before = passed
   const cli = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs')

@@ -23,6 +23,7 @@ struct Gpu {
   int64_t shared_limit = 48 << 10;  // bytes of shared memory one block can have
   Fault* fault = nullptr;           // written by kernels, read by waits
   void* stream = nullptr;           // cudaStream_t; of an emulated device its Order
+  int index = 0;                    // among the machine's devices
 };
 
 namespace cuda {

@@ -1,8 +1,11 @@
 #include "kernels/emulated/backend.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
+#include <mutex>
 #include <string>
+#include <unordered_map>
 
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.h"
@@ -14,11 +17,31 @@ namespace {
 // Fresh memory holds NaN: what a kernel reads before it writes shows.
 class EmulatedMemory final : public HostMemory {
  public:
+  explicit EmulatedMemory(int64_t limit) : limit_(limit) {}
   void* allocate(int64_t bytes) override {
+    if (limit_ > 0 && used_ + bytes > limit_) return nullptr;
     void* data = HostMemory::allocate(bytes);
-    if (data) std::memset(data, 0xff, size_t(bytes));
+    if (!data) return nullptr;
+    std::memset(data, 0xff, size_t(bytes));
+    std::lock_guard lock(mutex_);
+    used_ += sizes_[data] = bytes;
     return data;
   }
+  void release(void* data) override {
+    {
+      std::lock_guard lock(mutex_);
+      auto at = sizes_.find(data);
+      used_ -= at->second;
+      sizes_.erase(at);
+    }
+    HostMemory::release(data);
+  }
+
+ private:
+  int64_t limit_;
+  std::atomic<int64_t> used_{0};
+  std::mutex mutex_;
+  std::unordered_map<void*, int64_t> sizes_;
 };
 
 class EmulatedBackend final : public Backend {
@@ -31,10 +54,10 @@ class EmulatedBackend final : public Backend {
     gpu_.stream = &options_.order;
   }
   const Kernels& kernels() const override { return cuda::kernels(); }
-  std::shared_ptr<Memory> memory() override { return std::make_shared<EmulatedMemory>(); }
+  std::shared_ptr<Memory> memory() override { return std::make_shared<EmulatedMemory>(options_.memory_bytes); }
   Gpu* gpu() override { return &gpu_; }
   void wait() override { cuda::throw_fault(fault_); }
-  DeviceFacts facts() const override { return {"emulated", "sm_" + std::to_string(options_.architecture), 0, gpu_.multiprocessors}; }
+  DeviceFacts facts() const override { return {"emulated", "sm_" + std::to_string(options_.architecture), options_.memory_bytes, gpu_.multiprocessors}; }
 
  private:
   Options options_;
@@ -50,6 +73,7 @@ Options Options::from_environment() {
     o.architecture = std::atoi(arch);
     if (o.architecture != 80 && o.architecture != 90) fail("device", "THREEFOLD_EMULATED_ARCH of 80 or 90", arch, "one of the two");
   }
+  if (const char* bytes = std::getenv("THREEFOLD_EMULATED_MEMORY"); bytes && *bytes) o.memory_bytes = std::atoll(bytes);
   if (const char* order = std::getenv("THREEFOLD_EMULATED_ORDER"); order && *order) {
     char* end = nullptr;
     o.order = {Order::seeded, std::strtoull(order, &end, 10)};

@@ -125,17 +125,87 @@ TEST(matmul_sees_a_wrong_reference) {
 }
 
 TEST(matmul_empty_sizes) {
-  Machine machine(2);
-  for (bool trans_a : {false, true})
-    for (bool trans_b : {false, true}) {
-      for (auto [m, n, k] : {std::array<int64_t, 3>{0, 3, 2}, {3, 0, 2}, {0, 0, 0}})
-        CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, F, F, F, false, false, false, Act::none}), 0, 1);
-      for (DType out : {F, H}) {  // an empty sum is 0, whatever was there
-        CHECK_NEAR(worst_error({3, 50, 0, trans_a, trans_b, F, F, out, false, false, false, Act::none}), 0, 1);
-        CHECK_NEAR(worst_error({3, 50, 0, trans_a, trans_b, F, F, out, true, true, false, Act::silu}), 0, 1);
+  for_each_device([](DType t) {
+    for (bool trans_a : {false, true})
+      for (bool trans_b : {false, true}) {
+        for (auto [m, n, k] : {std::array<int64_t, 3>{0, 3, 2}, {3, 0, 2}, {0, 0, 0}})
+          CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, t, t, F, false, false, false, Act::none}), 0, 1);
+        for (DType out : {F, H}) {  // an empty sum is 0, whatever was there
+          CHECK_NEAR(worst_error({3, 50, 0, trans_a, trans_b, t, t, out, false, false, false, Act::none}), 0, 1);
+          CHECK_NEAR(worst_error({3, 50, 0, trans_a, trans_b, t, t, out, true, true, false, Act::silu}), 0, 1);
+        }
+        CHECK_NEAR(worst_error({3, 5, 0, trans_a, trans_b, t, t, F, false, false, true, Act::none}), 0, 1);
       }
-      CHECK_NEAR(worst_error({3, 5, 0, trans_a, trans_b, F, F, F, false, false, true, Act::none}), 0, 1);
-    }
+  });
+}
+
+// Sizes around the tiles and the chunks of tensor cores.
+TEST(matmul_of_bf16_across_tiles_matches_float64) {
+  for_each_device([] {
+    for (auto [m, n, k] : {std::array<int64_t, 3>{127, 129, 511}, {128, 128, 512}, {129, 127, 513}, {65, 136, 1100}, {257, 260, 64}})
+      for (bool trans_a : {false, true})
+        for (bool trans_b : {false, true}) {
+          CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, H, H, F, false, false, trans_a, Act::none}), 0, 1);
+          CHECK_NEAR(worst_error({m, n, k, trans_a, trans_b, H, H, H, true, true, false, Act::relu}), 0, 1);
+        }
+  });
+}
+
+// Products and sums of small integers are exact in every order, so that one element in a wrong place shows in any type.
+TEST(matmul_of_small_integers_is_exact) {
+  for_each_device([](DType t) {
+    for (auto [m, n, k] : {std::array<int64_t, 3>{1, 72, 600}, {5, 136, 64}, {24, 40, 1096}, {64, 64, 72}, {70, 33, 47}, {130, 264, 200}})
+      for (bool trans_a : {false, true})
+        for (bool trans_b : {false, true})
+          for (DType out_type : {F, H}) {
+            Machine machine(2);
+            buffers::Buffer a(t, matrix(trans_a, m, k)), b(t, matrix(trans_b, k, n)), out(out_type, {m, n}), want(out_type, {m, n});
+            auto fill = [](buffers::Buffer& x, uint64_t seed) {
+              for (int64_t i = 0; i < x.view.numel(); ++i) x.set(i, double(philox_at(seed, 3, uint64_t(i))[0] % 15) - 7);
+            };
+            fill(a, 1), fill(b, 2);
+            std::vector<int> x(size_t(m * k)), y(size_t(n * k));  // both K-contiguous
+            for (int64_t i = 0; i < m * k; ++i) x[size_t(i)] = int(a.get(trans_a ? i % k * m + i / k : i));
+            for (int64_t i = 0; i < n * k; ++i) y[size_t(i)] = int(b.get(trans_b ? i : i % k * n + i / k));
+            for (int64_t i = 0; i < m; ++i)
+              for (int64_t j = 0; j < n; ++j) {
+                int sum = 0;
+                for (int64_t p = 0; p < k; ++p) sum += x[size_t(i * k + p)] * y[size_t(j * k + p)];
+                want.set(i * n + j, sum);
+              }
+            ops.matmul(machine.ex, {.a = a.view, .b = b.view, .out = out.view, .trans_a = trans_a, .trans_b = trans_b});
+            CHECK(same_bits(out, want));
+          }
+  });
+}
+
+// Operands, bias, residual and output one element past an aligned address: another way to the same bits.
+TEST(matmul_of_unaligned_operands_gives_the_same_bits) {
+  for_each_device([](DType t) {
+    for (auto [m, n, k] : {std::array<int64_t, 3>{3, 40, 528}, {67, 72, 64}, {140, 136, 72}})
+      for (bool trans_a : {false, true})
+        for (bool trans_b : {false, true}) {
+          auto run = [&](int64_t off) {
+            Machine machine(2);
+            auto place = [&](Shape shape, uint64_t seed) {
+              buffers::Buffer x(t, {shape.numel() + off});
+              buffers::Values v = buffers::random_values(seed, shape.numel());
+              for (int64_t i = 0; i < shape.numel(); ++i) x.set(off + i, v[size_t(i)]);
+              return x;
+            };
+            buffers::Buffer a = place(matrix(trans_a, m, k), 1), b = place(matrix(trans_b, k, n), 2), bias = place({n}, 3),
+                            residual = place({m, n}, 4), out(t, {m * n + off});
+            ops.matmul(machine.ex, {.a = a.view.at(off, matrix(trans_a, m, k)), .b = b.view.at(off, matrix(trans_b, k, n)),
+                                    .out = out.view.at(off, {m, n}), .bias = bias.view.at(off, {n}),
+                                    .residual = residual.view.at(off, {m, n}), .trans_a = trans_a, .trans_b = trans_b, .act = Act::silu});
+            for (int64_t i = 0; i < off; ++i) CHECK(std::isnan(out.get(i)));
+            CHECK(std::isnan(out.get(m * n + off)));
+            buffers::Values values = out.values();
+            return buffers::Values(values.begin() + off, values.end());
+          };
+          CHECK(run(0) == run(1));
+        }
+  });
 }
 
 // Contract 1: the bits of a row are the same alone, among any number of rows, and for any number of threads.
