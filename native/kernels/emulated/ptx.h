@@ -11,12 +11,28 @@ namespace threefold::cuda::ptx {
 
 inline uint16_t bf16_bits(float x) { return to_bf16(x).bits; }
 inline uint16_t f16_bits(float x) { return to_f16(x).bits; }
+inline float f16_value(uint16_t bits) { return to_float(f16{bits}); }
+inline void renew(uint32_t&) {}
 template <typename T>
 uint32_t pack_bits(float low, float high);
 template <>
 inline uint32_t pack_bits<bf16>(float low, float high) { return bf16_bits(low) | uint32_t(bf16_bits(high)) << 16; }
 template <>
 inline uint32_t pack_bits<f16>(float low, float high) { return f16_bits(low) | uint32_t(f16_bits(high)) << 16; }
+
+inline void expect_aligned(const char* what, const void* p) {
+  if (reinterpret_cast<uintptr_t>(p) % 16) emulated::thread().block->broken(std::string(what) + " at a 16-byte aligned address", "another");
+}
+inline uint4 load_16(const void* p) {
+  expect_aligned("a load of 16 bytes", p);
+  uint4 x;
+  std::memcpy(&x, p, 16);
+  return x;
+}
+inline void store_16(void* p, uint4 x) {
+  expect_aligned("a store of 16 bytes", p);
+  std::memcpy(p, &x, 16);
+}
 
 // Whether [p, p + bytes) lies in the block's shared memory, `alignment` bytes aligned.
 inline void expect_shared(const char* what, const void* p, int64_t bytes, int64_t alignment) {

@@ -11,15 +11,17 @@ constexpr int64_t kSizes[] = {0, 1, 7, 33, 1025, 40000};
 }  // namespace
 
 TEST(fill_writes_every_element_and_no_more) {
-  for (DType d : {DType::f32, DType::i32})
-    for (int64_t n : kSizes) {
-      auto got = run([&](Exec& ex) {
-        Buffer out(d, {n});
-        ops.fill(ex, {.out = out.view, .value = -3});
-        return std::vector<Buffer>{out};
-      });
-      CHECK(same_bits(got[0], Buffer(d, {n}, Values(n, -3))));
-    }
+  for_each_device([] {
+    for (DType d : {DType::f32, DType::i32})
+      for (int64_t n : kSizes) {
+        auto got = run([&](Exec& ex) {
+          Buffer out(d, {n});
+          ops.fill(ex, {.out = out.view, .value = -3});
+          return std::vector<Buffer>{out};
+        });
+        CHECK(same_bits(got[0], Buffer(d, {n}, Values(n, -3))));
+      }
+  });
 }
 
 TEST(cast_rounds_to_nearest_even) {
@@ -60,6 +62,27 @@ TEST(add_adds_in_any_dtype_and_in_place) {
       });
       for (const Buffer& out : got) CHECK(same_bits(out, want));
     }
+  });
+}
+
+// Views that begin one element on: no address is aligned, and what lies around them stays.
+TEST(elementwise_ops_take_any_address) {
+  for_each_device([](DType d) {
+    const int64_t n = 9000;
+    Buffer a(d, {n + 2}, random_values(1, n + 2)), b(d, {n + 2}, random_values(2, n + 2)), sum(d, {n + 2});
+    Buffer copied(d, {n + 2}), other(DType::f16, {n + 2}), filled(DType::f32, {n + 2});
+    auto middle = [&](Buffer& x) { return x.view.at(1, {n}); };
+    Exec& ex = machine(2).ex;
+    ops.add(ex, {.a = middle(a), .b = middle(b), .out = middle(sum)});
+    ops.cast(ex, {.in = middle(a), .out = middle(copied)});
+    ops.cast(ex, {.in = middle(a), .out = middle(other)});
+    ops.fill(ex, {.out = middle(filled), .value = 7});
+    Buffer want_sum(d, {n + 2}), want_copy(d, {n + 2}), want_other(DType::f16, {n + 2}), want_filled(DType::f32, {n + 2});
+    for (int64_t i = 1; i <= n; ++i) {
+      want_sum.set(i, a.get(i) + b.get(i));
+      want_copy.set(i, a.get(i)), want_other.set(i, a.get(i)), want_filled.set(i, 7);
+    }
+    CHECK(same_bits(sum, want_sum) && same_bits(copied, want_copy) && same_bits(other, want_other) && same_bits(filled, want_filled));
   });
 }
 
