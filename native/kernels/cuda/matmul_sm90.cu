@@ -133,10 +133,11 @@ void run(Exec& ex, const Matmul& o, const MatmulSizes& s) {
          epilogue_of(o, s), s.k);
 }
 
-// Waves of tiles, by about what one takes: tall ones share columns of b among more rows, few of them leave blocks idle.
+// About the time that tiles of so many groups take: tall ones share columns of b among more rows, low ones leave fewer
+// multiprocessors idle.
 int64_t cost(const Exec& ex, const MatmulSizes& s, int groups) {
-  int64_t tiles = int64_t(blocks_for(s.m, 64 * groups)) * blocks_for(s.n, kN), at_a_time = ex.gpu->multiprocessors * (groups == 1 ? 2 : 1);
-  return (tiles + at_a_time - 1) / at_a_time * (groups == 1 ? 6 : 2 * groups + 1);
+  int64_t tiles = int64_t(blocks_for(s.m, 64 * groups)) * blocks_for(s.n, kN);
+  return (tiles + ex.gpu->multiprocessors - 1) / ex.gpu->multiprocessors * (2 * groups + 1);
 }
 
 template <typename T, bool trans_a, bool trans_b>
