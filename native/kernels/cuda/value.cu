@@ -32,7 +32,7 @@ constexpr int kKept = 2;  // words of a row on their way at a time
 
 // A team for each chosen row.
 template <typename T, bool block, bool wide>
-__global__ void value_kernel(Chosen c, const T* hidden /* [T, H] */, const T* weight /* [H] */, int h, float* values /* [R] */) {
+__global__ void __launch_bounds__(RowPlace<block>::most) value_kernel(Chosen c, const T* hidden /* [T, H] */, const T* weight /* [H] */, int h, float* values /* [R] */) {
   constexpr int kSize = Words<T>::size;
   const RowPlace<block> p;
   if (p.row >= c.r) return;
@@ -65,7 +65,7 @@ __global__ void note_kernel(Chosen c) {
 
 // A team for each row of dhidden: dvalue * weight where the row was chosen, else 0.
 template <typename T, bool block, bool wide>
-__global__ void dhidden_kernel(Chosen c, const float* dvalues /* [R] */, const T* weight /* [H] */, int h, T* dhidden /* [T, H] */) {
+__global__ void __launch_bounds__(RowPlace<block>::most) dhidden_kernel(Chosen c, const float* dvalues /* [R] */, const T* weight /* [H] */, int h, T* dhidden /* [T, H] */) {
   constexpr int kSize = Words<T>::size;
   const RowPlace<block> p;
   if (p.row >= c.tokens) return;
