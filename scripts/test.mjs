@@ -39,14 +39,22 @@ async function testNative() {
   console.log(`native${asan ? ' under the sanitizers' : ''}: ${counts?.[1] ?? 0} passed in ${since(started)}`)
 }
 
+/** Tests of computing: they run on the emulated device too. */
+const onDevices = ['contracts', 'engine', 'model', 'optim', 'rollout', 'tensor'].map((folder) => `test/lib/${folder}/**/*.test.ts`)
+
 async function testTypeScript() {
   for (const script of ['install.mjs', 'prepare.mjs']) run(process.execPath, [join(root, 'scripts', script)])
   await buildBackend('emulated')
+  const patterns = filters.flatMap((f) => (/[*/]|\.ts$/.test(f) ? [f] : [`test/**/*${f}*.test.ts`, `test/**/*${f}*/**/*.test.ts`]))
+  await ava('TypeScript', patterns)
+  if (filters.length === 0) await ava('on the emulated device', onDevices, { THREEFOLD_TEST_DEVICE: 'emulated' })
+}
+
+async function ava(what, patterns, env = {}) {
   const started = Date.now()
   const before = passed
   const cli = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs')
-  const patterns = filters.flatMap((f) => (/[*/]|\.ts$/.test(f) ? [f] : [`test/**/*${f}*.test.ts`, `test/**/*${f}*/**/*.test.ts`]))
-  const ava = spawn(process.execPath, [cli, '--tap', ...patterns], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
+  const ava = spawn(process.execPath, [cli, '--tap', ...patterns], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env } })
   let rest = ''
   let showing = false
   const line = (text) => {
@@ -56,7 +64,7 @@ async function testTypeScript() {
       if (good) passed++
       else failed++
       showing = !good
-      if (showing) console.log(`FAILED ${result[2]}`)
+      if (showing) console.log(`FAILED ${result[2]}${what === 'TypeScript' ? '' : ` ${what}`}`)
       if (process.stdout.isTTY) process.stdout.write(`\r${passed} passed, ${failed} failed \r`)
     } else if (showing && /^\s/.test(text)) {
       console.log(text)
@@ -75,7 +83,7 @@ async function testTypeScript() {
     failed++
     console.log(`FAILED ava ended with exit status ${status}`)
   }
-  console.log(`TypeScript: ${passed - before} passed in ${since(started)}`)
+  console.log(`${what}: ${passed - before} passed in ${since(started)}`)
 }
 
 if (nativeOnly || filters.length === 0) await testNative()

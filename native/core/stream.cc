@@ -41,7 +41,10 @@ void Stream::synchronize() {
 }
 
 void Stream::clear_error() {
-  enqueue_always([this] { error_.reset(); });
+  enqueue_always([this] {
+    if (settle_) keep("", settle_);  // what started before the error may have failed as well
+    error_.reset();
+  });
 }
 
 int64_t Stream::busy_microseconds() {

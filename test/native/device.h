@@ -47,13 +47,26 @@ inline const TestDevice*& test_device() {
   return current;
 }
 
+// Takes what a kernel raised before its op threw, so that the next op is not blamed.
+inline void drain(Backend& backend) {
+  try {
+    backend.wait();
+  } catch (const Error&) {
+  }
+}
+
 // The kernels of the device in use, each called through its table and waited for.
 struct Ops {
 #define THREEFOLD_CALL(name, Args)                                          \
   void name(Exec& ex, const Args& args) const {                             \
     Backend& backend = *test_device()->backend;                             \
     Exec on{ex.pool, ex.allocator, backend.gpu()};                          \
-    backend.kernels().name(on, args);                                       \
+    try {                                                                   \
+      backend.kernels().name(on, args);                                     \
+    } catch (...) {                                                         \
+      drain(backend);                                                       \
+      throw;                                                                \
+    }                                                                       \
     backend.wait();                                                         \
   }
   THREEFOLD_KERNELS(THREEFOLD_CALL)
@@ -64,7 +77,13 @@ inline constexpr Ops ops;
 // Runs f on every device: f(), or f(dtype) in fp32 and bf16 storage.
 template <typename F>
 void for_each_device(F&& f) {
-  const char* before = cpu::isa().name;
+  struct Restore {  // also where a test throws
+    const char* isa = cpu::isa().name;
+    ~Restore() {
+      test_device() = &test_devices().front();
+      cpu::select_isa(isa);
+    }
+  } restore;
   for (const TestDevice& device : test_devices()) {
     if (device.on_cpu()) cpu::select_isa(device.isa);
     test_device() = &device;
@@ -75,8 +94,6 @@ void for_each_device(F&& f) {
       f();
     }
   }
-  test_device() = &test_devices().front();
-  cpu::select_isa(before);
 }
 
 }  // namespace threefold::test

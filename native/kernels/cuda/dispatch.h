@@ -1,6 +1,8 @@
 // From run-time choices to compiled ones, on the host.
 #pragma once
 
+#include <type_traits>
+
 #include "core/dtype.h"
 #include "core/status.h"
 
@@ -16,6 +18,12 @@ void with_type(DType type, F&& f) {
     case DType::i32: break;
   }
   fail("kernel", "fp32, bf16 or fp16", name_of(type), "casting it first");
+}
+
+// Calls f with the truth as a constant.
+template <typename F>
+void with_bool(bool truth, F&& f) {
+  truth ? f(std::true_type{}) : f(std::false_type{});
 }
 
 }  // namespace threefold::cuda

@@ -20,7 +20,9 @@ void matmul(Exec& ex, const Matmul& o) {
   MatmulSizes s{o.out.dim(0), o.out.dim(1), o.a.dim(o.trans_a ? 0 : 1)};
   if (s.m == 0 || s.n == 0) return;
   bool tensor_cores = o.a.dtype == o.b.dtype && o.a.dtype != DType::f32;
-  tensor_cores ? matmul_mma(ex, o, s) : matmul_simt(ex, o, s);
+  bool decoding = s.m <= kFewRows && !o.trans_a && o.trans_b;
+  auto* run = tensor_cores ? (decoding ? matmul_decode : matmul_mma) : (decoding ? matmul_simt_decode : matmul_simt);
+  run(ex, o, s);
 }
 
 }  // namespace threefold::cuda

@@ -14,6 +14,7 @@
 namespace threefold::cuda {
 
 constexpr int kChunk = 512;
+constexpr int64_t kFewRows = 64;  // up to so many rows of the forward form are decoding: bound by reading b
 
 struct MatmulSizes {
   int64_t m, n, k;
@@ -22,6 +23,8 @@ struct MatmulSizes {
 Epilogue epilogue_of(const Matmul& o, const MatmulSizes& s);
 
 void matmul_simt(Exec&, const Matmul&, const MatmulSizes&);
+void matmul_simt_decode(Exec&, const Matmul&, const MatmulSizes&);
 void matmul_mma(Exec&, const Matmul&, const MatmulSizes&);
+void matmul_decode(Exec&, const Matmul&, const MatmulSizes&);
 
 }  // namespace threefold::cuda

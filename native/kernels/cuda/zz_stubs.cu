@@ -3,17 +3,10 @@ namespace threefold::cuda {
 void attention_forward(Exec&, const AttentionForward&) { fail("attention_forward", "a kernel", "none", "waiting"); }
 void attention_backward(Exec&, const AttentionBackward&) { fail("attention_backward", "a kernel", "none", "waiting"); }
 void attention_decode(Exec&, const AttentionDecode&) { fail("attention_decode", "a kernel", "none", "waiting"); }
-void norm_forward(Exec&, const NormForward&) { fail("norm_forward", "a kernel", "none", "waiting"); }
-void norm_backward(Exec&, const NormBackward&) { fail("norm_backward", "a kernel", "none", "waiting"); }
 void embedding_forward(Exec&, const EmbeddingForward&) { fail("embedding_forward", "a kernel", "none", "waiting"); }
 void embedding_backward(Exec&, const EmbeddingBackward&) { fail("embedding_backward", "a kernel", "none", "waiting"); }
 void gather_rows(Exec&, const GatherRows&) { fail("gather_rows", "a kernel", "none", "waiting"); }
-void logprob_forward(Exec&, const LogprobForward&) { fail("logprob_forward", "a kernel", "none", "waiting"); }
-void logprob_backward(Exec&, const LogprobBackward&) { fail("logprob_backward", "a kernel", "none", "waiting"); }
 void value_forward(Exec&, const ValueForward&) { fail("value_forward", "a kernel", "none", "waiting"); }
 void value_backward(Exec&, const ValueBackward&) { fail("value_backward", "a kernel", "none", "waiting"); }
-void sample(Exec&, const Sample&) { fail("sample", "a kernel", "none", "waiting"); }
-void gradient_control(Exec&, const GradientControl&) { fail("gradient_control", "a kernel", "none", "waiting"); }
-void adamw(Exec&, const AdamW&) { fail("adamw", "a kernel", "none", "waiting"); }
 void unpack(Exec&, const Unpack&) { fail("unpack", "a kernel", "none", "waiting"); }
 }

@@ -11,6 +11,8 @@ namespace threefold::cuda::ptx {
 
 inline uint16_t bf16_bits(float x) { return to_bf16(x).bits; }
 inline uint16_t f16_bits(float x) { return to_f16(x).bits; }
+inline float f16_value(uint16_t bits) { return to_float(f16{bits}); }
+inline void renew(uint32_t&) {}
 template <typename T>
 uint32_t pack_bits(float low, float high);
 template <>

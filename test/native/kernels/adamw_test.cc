@@ -71,20 +71,47 @@ TEST(gradient_control_matches_float64) {
   });
 }
 
-TEST(gradient_control_sees_one_bad_element_anywhere) {
-  for (double bad : {NAN, INFINITY, -INFINITY})
-    for (int64_t at : {0, 8, 65535, 65536, 70000}) {
-      std::vector<Buffer> grads = {Buffer(DType::f32, {9}, random_values(1, 9)), Buffer(DType::f32, {70001}, random_values(2, 70001))};
-      grads[1].set(at, bad);
-      auto got = run([&](Exec& ex) { return std::vector<Buffer>{control_of(ex, grads, 1, 1)}; });
-      CHECK_EQ(got[0].get(2), 0);
-      CHECK(!std::isfinite(got[0].get(0)));
+// More gradients than one launch takes, some of them empty, at any address.
+TEST(gradient_control_takes_many_gradients) {
+  for_each_device([] {
+    std::vector<Buffer> grads;
+    std::vector<View> views;
+    std::vector<Values> values;
+    for (int64_t i = 0; i < 150; ++i) {
+      int64_t n = i % 7 == 3 ? 0 : i % 40 == 5 ? 3000 : i;
+      values.push_back(random_values(uint64_t(i), n));
+      Values shifted(i % 3, 100);  // what lies before the gradient is not its own
+      shifted.insert(shifted.end(), values.back().begin(), values.back().end());
+      grads.push_back(Buffer(DType::f32, {i % 3 + n}, shifted));
     }
-  // Large but finite: the squares overflow fp32, the check must not.
-  std::vector<Buffer> large = {Buffer(DType::f32, {3}, {3e30, -1e30, 2e25})};
-  Buffer control = control_of(machine(1).ex, large, 1, 1);
-  CHECK_EQ(control.get(2), 1);
-  CHECK_NEAR(control.get(0) / std::sqrt(10e60), 1, 1e-6);
+    for (int64_t i = 0; i < 150; ++i) views.push_back(grads[i].view.at(i % 3, {int64_t(values[i].size())}));
+    auto got = run([&](Exec& ex) {
+      Buffer control(DType::f32, {3});
+      ops.gradient_control(ex, {.grads = views, .clip = 1, .control = control.view});
+      return std::vector<Buffer>{control};
+    });
+    double norm = norm_of(values, 1);
+    check_close("control", got[0], {norm, 1 / (norm + 1e-6), 1}, 1e-6, 0);
+  });
+}
+
+TEST(gradient_control_sees_one_bad_element_anywhere) {
+  for_each_device([] {
+    for (double bad : {NAN, INFINITY, -INFINITY})
+      for (int64_t at : {0, 8, 65535, 65536, 70000}) {
+        std::vector<Buffer> grads = {Buffer(DType::f32, {9}, random_values(1, 9)), Buffer(DType::f32, {70001}, random_values(2, 70001))};
+        grads[1].set(at, bad);
+        Buffer control = control_of(machine(2).ex, grads, 1, 1);
+        CHECK_EQ(control.get(2), 0);
+        CHECK_EQ(control.get(1), 0);
+        CHECK(!std::isfinite(control.get(0)));
+      }
+    // Large but finite: the squares overflow fp32, the check must not.
+    std::vector<Buffer> large = {Buffer(DType::f32, {3}, {3e30, -1e30, 2e25})};
+    Buffer control = control_of(machine(1).ex, large, 1, 1);
+    CHECK_EQ(control.get(2), 1);
+    CHECK_NEAR(control.get(0) / std::sqrt(10e60), 1, 1e-6);
+  });
 }
 
 TEST(adamw_ten_steps_match_torch_formula) {
@@ -131,6 +158,35 @@ TEST(adamw_skips_when_gradients_are_not_finite) {
     s.step(machine(1).ex, good, control_of(machine(1).ex, {good}, 1, 1), 2);
     CHECK(!same_bits(s.param, before.param) && !same_bits(s.m, before.m) && !same_bits(s.v, before.v));
   });
+}
+
+// Given the same control, every device takes the same step to the bit, wherever the arrays lie; what lies around them stays.
+TEST(adamw_has_the_same_bits_everywhere) {
+  const int64_t n = 3000;
+  Buffer control(DType::f32, {3}, {2, 0.375, 1});
+  std::vector<Buffer> first;
+  for (int64_t shift : {0, 1})
+    for_each_device([&] {
+      if (test_device()->name == "cpu portable") return;  // it may have no fused multiply-add
+      for (bool shared : {true, false}) {
+        std::vector<Buffer> all = {Buffer(shared ? DType::f32 : DType::bf16, {n + 4})};
+        for (uint64_t seed : {1, 2, 3, 4}) {
+          all.push_back(Buffer(DType::f32, {n + 4}));
+          Values x = random_values(seed, n);
+          for (int64_t i = 0; i < n; ++i) all.back().set(shift + i, seed == 4 ? x[i] * x[i] : x[i]);
+        }
+        auto at = [&](int i) { return all[i].view.at(shift, {n}); };
+        ops.adamw(machine(2).ex, {.param = at(shared ? 1 : 0), .master = at(1), .grad = at(2), .m = at(3), .v = at(4), .control = control.view,
+                                   .lr = kLr, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps, .weight_decay = kDecay, .step = 3});
+        if (first.empty()) for (const Buffer& b : all) first.push_back(b);
+        for (int i : {1, 3, 4}) {
+          CHECK(all[i].same(shift, first[i], 0, n));
+          for (int64_t j : {shift - 1, shift + n})
+            if (j >= 0) CHECK(std::isnan(all[i].get(j)));
+        }
+        for (int64_t i = 0; i < n && !shared; ++i) CHECK_EQ(all[0].get(shift + i), to_float(to_bf16(float(all[1].get(shift + i)))));
+      }
+    });
 }
 
 TEST(adamw_refuses_wrong_operands) {

@@ -110,17 +110,85 @@ TEST(norm_backward_matches_finite_differences) {
   });
 }
 
+namespace {
+
+// dx, dweight, dbias by the formula, in float64.
+std::vector<Values> derivatives(const Sizes& c, const Inputs& in) {
+  Values dx(c.t * c.h), dweight = in.dweight, dbias = in.dbias, xhat(c.h), g(c.h);
+  double h = double(c.h);
+  for (int64_t t = 0; t < c.t; ++t) {
+    const double *x = &in.x[t * c.h], *dy = &in.dout[t * c.h];
+    double mean = 0, variance = 0, sum = 0, dot = 0;
+    for (int64_t i = 0; i < c.h && !c.rms; ++i) mean += x[i] / h;
+    for (int64_t i = 0; i < c.h; ++i) variance += (x[i] - mean) * (x[i] - mean) / h;
+    double rstd = 1 / std::sqrt(variance + kEps);
+    for (int64_t i = 0; i < c.h; ++i) {
+      xhat[i] = (x[i] - mean) * rstd, g[i] = dy[i] * (in.weight[i] + c.offset);
+      if (!c.rms) sum += g[i] / h;
+      dot += g[i] * xhat[i] / h;
+      dweight[i] += dy[i] * xhat[i];
+      if (c.bias) dbias[i] += dy[i];
+    }
+    for (int64_t i = 0; i < c.h; ++i) dx[t * c.h + i] = rstd * (g[i] - sum - xhat[i] * dot);
+  }
+  return {dx, dweight, dbias};
+}
+
+}  // namespace
+
+// Rows for whole blocks, in and out of registers, aligned or not, and more rows than one piece.
+TEST(norm_long_rows_match_float64) {
+  for (const Sizes& c : {Sizes{false, true, 9, 600}, {true, false, 9, 1027, 1}, {false, true, 3, 9000}, {true, false, 1, 17000},
+                         {false, true, 1, 16391}, {false, true, 600, 8}}) {
+    Inputs in(c);
+    Values want = plus(norm(c.rms, in.x, in.weight, in.bias, c.offset), in.residual);
+    std::vector<Values> slopes = derivatives(c, in);
+    for_each_device([&](DType d) {
+      auto out = run([&](Exec& ex) { return forward(ex, d, c, in, true); });
+      check_close("norm", out[0], want, relative_of(d), 1e-5);  // the CPU sums thousands in one fp32 chain
+      auto got = run([&](Exec& ex) { return backward(ex, d, c, in, true, 0); });
+      check_close("dx", got[0], plus(slopes[0], in.residual), relative_of(d), 1e-5);
+      check_close("dweight", got[1], slopes[1], 2e-6, 2e-5);
+      check_close("dbias", got[2], slopes[2], 2e-6, 2e-5);
+      for (int alias : {1, 2})
+        if (c.h < 2000 || alias == 2) CHECK(same_bits(got[0], backward(machine(2).ex, d, c, in, true, alias)[0]));
+    });
+  }
+}
+
+// Rows that begin anywhere give the bits of rows that are aligned.
+TEST(norm_bits_do_not_depend_on_the_address) {
+  for_each_device([](DType d) {
+    for (int64_t h : {40, 1040}) {
+      int64_t t = 3;
+      Buffer x(d, {t, h}, random_values(1, t * h)), w(d, {h}, random_values(2, h)), dout(d, {t, h}, random_values(3, t * h)), out(d, {t, h}), dx(d, {t, h});
+      Buffer moved(d, {t * h + 1}), moved_out(d, {t * h + 1}), moved_dx(d, {t * h + 1}), rstd(DType::f32, {t});
+      for (int64_t i = 0; i < t * h; ++i) moved.set(i + 1, x.get(i));
+      Buffer dw(DType::f32, {h}, Values(h)), moved_dw(dw);
+      auto both = [&](const View& x, const View& out, const View& dx, const View& dw) {
+        ops.norm_forward(machine(2).ex, {.rms = true, .x = x, .weight = w.view, .out = out, .rstd = rstd.view});
+        ops.norm_backward(machine(2).ex, {.rms = true, .x = x, .weight = w.view, .mean = {}, .rstd = rstd.view, .dout = dout.view, .dx = dx, .dweight = dw});
+      };
+      both(x.view, out.view, dx.view, dw.view);
+      both(moved.view.at(1, {t, h}), moved_out.view.at(1, {t, h}), moved_dx.view.at(1, {t, h}), moved_dw.view);
+      CHECK(moved_out.same(1, out, 0, t * h) && moved_dx.same(1, dx, 0, t * h) && same_bits(dw, moved_dw));
+    }
+  });
+}
+
 TEST(norm_rows_do_not_depend_on_the_batch) {
   for_each_device([](DType d) {
-    Sizes whole{false, true, 40, 33}, alone{false, true, 1, 33};
-    Inputs in(whole), one(alone);
-    one.weight = in.weight;
-    one.bias = in.bias;
-    Buffer all = forward(machine(2).ex, d, whole, in)[0];
-    for (int64_t t = 0; t < whole.t; ++t) {
-      one.x.assign(in.x.begin() + t * 33, in.x.begin() + (t + 1) * 33);
-      Buffer row = forward(machine(1).ex, d, alone, one)[0];
-      CHECK(!std::memcmp(row.view.data, all.view.rows(t, t + 1).data, 33 * size_of(d)));
+    for (int64_t h : {33, 600}) {
+      Sizes whole{false, true, 40, h}, alone{false, true, 1, h};
+      Inputs in(whole), one(alone);
+      one.weight = in.weight;
+      one.bias = in.bias;
+      Buffer all = forward(machine(2).ex, d, whole, in)[0];
+      for (int64_t t = 0; t < whole.t; ++t) {
+        one.x.assign(in.x.begin() + t * h, in.x.begin() + (t + 1) * h);
+        Buffer row = forward(machine(1).ex, d, alone, one)[0];
+        CHECK(!std::memcmp(row.view.data, all.view.rows(t, t + 1).data, h * size_of(d)));
+      }
     }
   });
 }

@@ -24,6 +24,11 @@ __device__ __forceinline__ uint16_t f16_bits(float x) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(r) : "f"(x));
   return r;
 }
+__device__ __forceinline__ float f16_value(uint16_t bits) {
+  float r;
+  asm("cvt.f32.f16 %0, %1;" : "=f"(r) : "h"(bits));
+  return r;
+}
 // Two at once: `low` in the low half.
 template <typename T>
 __device__ __forceinline__ uint32_t pack_bits(float low, float high);
@@ -45,6 +50,10 @@ __device__ __forceinline__ uint32_t shared_address(const void* p) { return stati
 // 16 bytes of global memory at an aligned address, whatever their type is elsewhere.
 __device__ __forceinline__ uint4 load_16(const void* p) { return *static_cast<const uint4*>(p); }
 __device__ __forceinline__ void store_16(void* p, uint4 x) { *static_cast<uint4*>(p) = x; }
+
+// No instruction: the compiler takes x for a new number, so that what was computed from it is computed again where it is
+// used again, and holds no registers in between.
+__device__ __forceinline__ void renew(uint32_t& x) { asm volatile("" : "+r"(x)); }
 
 // --- asynchronous copies (sm_80) -----------------------------------------------------------------------------------------
 

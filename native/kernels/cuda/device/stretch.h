@@ -24,10 +24,4 @@ struct Stretch {
   }
 };
 
-// Whether every pointer given is aligned to `bytes`.
-template <int bytes = 16, typename... P>
-bool aligned(const P*... p) {
-  return ((reinterpret_cast<uintptr_t>(p) | ... | 0) % bytes) == 0;
-}
-
 }  // namespace threefold::cuda

@@ -12,6 +12,11 @@ struct alignas(16) Words {
   uint32_t w[4];
 
   __device__ __forceinline__ float get(int i) const { return to_float(T{uint16_t(w[i / 2] >> i % 2 * 16)}); }
+  // Tells the compiler to convert them once more rather than keep what it converted.
+  __device__ __forceinline__ void renew() {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) ptx::renew(w[i]);
+  }
   __device__ __forceinline__ void set(const float (&x)[size]) {
 #pragma unroll
     for (int i = 0; i < 4; ++i) w[i] = ptx::pack_bits<T>(x[2 * i], x[2 * i + 1]);
@@ -19,6 +24,8 @@ struct alignas(16) Words {
 };
 template <>
 __device__ __forceinline__ float Words<float>::get(int i) const { return __uint_as_float(w[i]); }
+template <>
+__device__ __forceinline__ float Words<f16>::get(int i) const { return ptx::f16_value(uint16_t(w[i / 2] >> i % 2 * 16)); }
 template <>
 __device__ __forceinline__ void Words<float>::set(const float (&x)[4]) {
 #pragma unroll
@@ -64,6 +71,12 @@ __device__ __forceinline__ void store_words(T* p, int64_t count, bool wide, cons
 #pragma unroll
   for (int i = 0; i < Words<T>::size; ++i)
     if (i < count) p[i] = from_float<T>(x.get(i));
+}
+
+// Whether every pointer given lies at a multiple of 16 bytes; nullptr does.
+template <typename... P>
+bool aligned(const P*... p) {
+  return ((reinterpret_cast<uintptr_t>(p) | ... | 0) % 16) == 0;
 }
 
 }  // namespace threefold::cuda
