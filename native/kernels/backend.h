@@ -41,4 +41,7 @@ struct BackendModule {
 using BackendModuleEntry = const BackendModule* (*)();
 inline constexpr const char* kBackendModuleEntry = "threefold_backend_module";
 
+// Errors: a library that does not load, one of another build. Never unloaded: its memory may outlive its device.
+const BackendModule& load_module(const std::string& path);
+
 }  // namespace threefold

@@ -1,7 +1,9 @@
 // The devices kernel tests run on: the CPU with each of its instruction sets, and the emulated device with its warps in
-// forward, reverse and seeded order, with the instructions of sm_80 and those of sm_90.
+// forward, reverse and seeded order, with the instructions of sm_80 and those of sm_90; in its place the device of a module,
+// where THREEFOLD_TEST_MODULE holds the path of one.
 #pragma once
 
+#include <cstdlib>
 #include <memory>
 #include <string>
 #include <type_traits>
@@ -17,6 +19,7 @@ struct TestDevice {
   std::string name;
   const char* isa;                   // nullptr where it is not the CPU
   std::shared_ptr<Backend> backend;
+  bool is_gpu = false;
   bool on_cpu() const { return isa != nullptr; }
 };
 
@@ -25,6 +28,12 @@ inline const std::vector<TestDevice>& test_devices() {
     std::vector<TestDevice> list;
     std::shared_ptr<Backend> cpu = make_cpu_backend();
     for (const char* isa : cpu::available_isas()) list.push_back({std::string("cpu ") + isa, isa, cpu});
+    if (const char* path = std::getenv("THREEFOLD_TEST_MODULE"); path && *path) {
+      std::shared_ptr<Backend> module = load_module(path).open(0);
+      std::string name = module->facts().name;
+      list.push_back({name, nullptr, module, name != "emulated"});
+      return list;
+    }
     using emulated::Order;
     for (auto [name, order] : {std::pair{"forward", Order{Order::forward}}, {"reverse", Order{Order::reverse}}, {"seeded", Order{Order::seeded, 20260711}}})
       list.push_back({std::string("emulated ") + name, nullptr, emulated::make_backend({order, 80})});

@@ -153,7 +153,7 @@ void Block::schedule() {
     }
     if (alive() == 0) {
       if (!late_.empty())
-        broken_ = true, expected_ = "every asynchronous copy to be waited for", received_ = std::to_string(late_.size()) + " under way at the end";
+        broken_ = true, expected_ = "every asynchronous copy to be waited for", received_ = {"%d under way at the end", int(late_.size())};
       return;
     }
     if (moved) {

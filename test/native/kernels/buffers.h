@@ -8,6 +8,7 @@
 #include "check.h"
 #include "core/rng.h"
 #include "device.h"
+#include "shared_memory.h"
 
 namespace threefold::test::buffers {
 
@@ -15,7 +16,7 @@ using Values = std::vector<double>;
 
 // Memory with a view. Starts as NaN (or -1 for int32), so that what a kernel fails to write shows.
 struct Buffer {
-  std::vector<char> bytes;
+  SharedVector<char> bytes;
   View view;
   Buffer(DType dtype, Shape shape)
       : bytes(shape.numel() * size_of(dtype) + 64, char(0xff)), view{bytes.data(), dtype, shape} {}
@@ -60,7 +61,7 @@ inline Values random_values(uint64_t seed, int64_t n, double scale = 1) {
 
 struct Machine {
   ThreadPool pool;
-  Allocator allocator;
+  Allocator allocator{shared_memory()};
   Exec ex{pool, allocator};
   explicit Machine(int threads) : pool(threads) {}
 };

@@ -15,8 +15,8 @@ using buffers::Machine;
 
 // A tensor of reproducible numbers in [-1, 1), rounded to its dtype; `gap` elements of NaN follow it.
 struct Matrix {
-  std::vector<float> wide;
-  std::vector<bf16> narrow;
+  SharedVector<float> wide;
+  SharedVector<bf16> narrow;
   View view;
   Matrix(DType t, Shape shape, uint32_t seed) : wide(shape.numel() + 1), narrow(shape.numel() + 1) {
     for (float& v : wide) {
@@ -244,8 +244,8 @@ TEST(matmul_row_does_not_depend_on_other_rows_or_threads) {
               out.wide.pop_back();
               return out.wide;
             };
-            std::vector<float> all = run(2, 0, 200);
-            auto agrees = [&](int64_t first, const std::vector<float>& part) {
+            SharedVector<float> all = run(2, 0, 200);
+            auto agrees = [&](int64_t first, const SharedVector<float>& part) {
               for (size_t i = 0; i < part.size(); ++i)
                 if (std::bit_cast<uint32_t>(part[i]) != std::bit_cast<uint32_t>(all[size_t(first * n) + i])) return false;
               return true;
@@ -311,11 +311,11 @@ TEST(column_sum_matches_float64_for_any_threads) {
     for (auto [t, n] : {std::pair<int64_t, int64_t>{0, 5}, {1, 1}, {3, 17}, {700, 300}, {257, 530}})
       for (DType type : {F, H}) {
         Matrix x(type, {t, n}, 21);
-        std::vector<std::vector<float>> results;
+        std::vector<SharedVector<float>> results;
         for (int threads : {1, 2, 3}) {
           Machine machine(threads);
           Matrix out(F, {n}, 22);
-          std::vector<float> before = out.wide;
+          SharedVector<float> before = out.wide;
           ops.column_sum(machine.ex, {.x = x.view, .out = out.view});
           CHECK(out.fenced());
           for (int64_t j = 0; j < n; ++j) {
