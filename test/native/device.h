@@ -1,5 +1,6 @@
 // The devices kernel tests run on: the CPU with each of its instruction sets, and the emulated device with its warps in
-// forward, reverse and seeded order; in its place the device of a module, where THREEFOLD_TEST_MODULE holds the path of one.
+// forward, reverse and seeded order, with the instructions of sm_80 and those of sm_90; in its place the device of a module,
+// where THREEFOLD_TEST_MODULE holds the path of one.
 #pragma once
 
 #include <cstdlib>
@@ -36,6 +37,8 @@ inline const std::vector<TestDevice>& test_devices() {
     using emulated::Order;
     for (auto [name, order] : {std::pair{"forward", Order{Order::forward}}, {"reverse", Order{Order::reverse}}, {"seeded", Order{Order::seeded, 20260711}}})
       list.push_back({std::string("emulated ") + name, nullptr, emulated::make_backend({order, 80})});
+    for (auto [name, order] : {std::pair{"forward", Order{Order::forward}}, {"seeded", Order{Order::seeded, 20260712}}})
+      list.push_back({std::string("emulated sm_90 ") + name, nullptr, emulated::make_backend({order, 90})});
     return list;
   }();
   return all;

@@ -2,6 +2,8 @@
 // vocabulary, whose logits are folded tile by tile while they are still in the L2 cache.
 #include "kernels/cuda/logprob.h"
 
+#include <algorithm>
+
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device/fault.h"
 #include "kernels/cuda/device/softmax_state.h"
@@ -38,8 +40,7 @@ fold_kernel(const float* logits, int64_t n, int64_t width, Softcap cap, float in
   int count = int(min(int64_t(kTile), width - tile * kTile));
   float x[kPerLane];
   load_tile(from, count, x);
-#pragma unroll
-  for (int j = 0; j < kPerLane; ++j) x[j] = cap(x[j]);
+  cap.apply(x);
   TilePart part = fold_tile(x, count, inv_temperature, entropy);
   if (threadIdx.x % 32) return;
   parts[row * tiles + first_tile + tile] = part;
@@ -89,21 +90,22 @@ void logprob_forward(Exec& ex, const LogprobForward& o) {
   Scratch<char> gathered(ex, cuts.rows * h * size_of(o.hidden.dtype));
   Scratch<float> memory(ex, cuts.rows * cuts.strip), target_logits(ex, cuts.rows);
   Scratch<TilePart> parts(ex, cuts.rows * tiles);
-  over_rows(r, cuts, [&](int64_t r0, int64_t n) {
+  for (int64_t r0 = 0; r0 < r; r0 += cuts.rows) {
+    int64_t n = std::min(cuts.rows, r - r0);
     View hidden{gathered.data(), o.hidden.dtype, {n, h}};
     gather_rows(ex, {.x = o.hidden, .rows = o.rows.rows(r0, r0 + n), .out = hidden});
-    over_strips(o.weight, o.bias, cuts, [&](int64_t v0, const View& weight, const View& bias) {
-      int64_t width = weight.dim(0);
+    for (int64_t v0 = 0; v0 < v; v0 += cuts.strip) {
+      int64_t end = std::min(v, v0 + cuts.strip), width = end - v0;
       View logits{memory.data(), DType::f32, {n, width}};
-      matmul(ex, {.a = hidden, .b = weight, .out = logits, .bias = bias});
+      matmul(ex, {.a = hidden, .b = o.weight.rows(v0, end), .out = logits, .bias = o.bias ? o.bias.rows(v0, end) : View{}});
       launch(ex, {"logprob_fold", {blocks_for(n * tiles_of(width), kWarps)}, {kThreads}}, fold_kernel, logits.f32(), n, width,
              Softcap(o.softcap), o.inv_temperature, bool(o.entropy), v0 / kTile, tiles, o.targets.i32() + r0, parts.data(),
              target_logits.data());
-    });
+    }
     launch(ex, {"logprob_join", {blocks_for(n, kWarps)}, {kThreads}}, join_kernel, parts.data(), int(tiles), n,
            target_logits.data(), o.inv_temperature, o.logprobs.f32() + r0, o.lse.f32() + r0,
            o.entropy ? o.entropy.f32() + r0 : nullptr);
-  });
+  }
 }
 
 }  // namespace threefold::cuda

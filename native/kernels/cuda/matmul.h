@@ -6,6 +6,9 @@
 //
 // mma family (a and b both bf16, or both fp16): the same chunks; inside a chunk one chain of mma.sync m16n8k16 over
 // ascending k, K padded with zeros to a multiple of 64.
+//
+// wgmma family (the same on sm_90, where the copy engine can read the rows of a and b): as the mma family, by wgmma's k16
+// steps. Whether the two round alike is up to the hardware, so K, N and the form alone choose between them, never M.
 #pragma once
 
 #include "kernels/cuda/device/epilogue.h"
@@ -26,5 +29,7 @@ void matmul_simt(Exec&, const Matmul&, const MatmulSizes&);
 void matmul_simt_decode(Exec&, const Matmul&, const MatmulSizes&);
 void matmul_mma(Exec&, const Matmul&, const MatmulSizes&);
 void matmul_decode(Exec&, const Matmul&, const MatmulSizes&);
+void matmul_wgmma(Exec&, const Matmul&, const MatmulSizes&);
+void matmul_decode_wgmma(Exec&, const Matmul&, const MatmulSizes&);
 
 }  // namespace threefold::cuda

@@ -12,26 +12,26 @@
 namespace threefold::cuda {
 namespace {
 
-constexpr int kDeep = 64, kStages = 3, kSteps = kChunk / kDeep, kMostWarps = 8;
+constexpr int kDeep = 64, kStages = 3, kSteps = kChunk / kDeep, kMostWarps = 8, kColumns = 32;
 
 // a [M, K], b [N, K], M <= kRows
 template <typename T, int kRows>
-__global__ void __launch_bounds__(32 * kMostWarps) matmul_decode_kernel(Operand<T> a, Operand<T> b, Epilogue e) {
-  constexpr int kStage = (kFewColumns + kRows) * kDeep, kTile = kRows * kFewPitch;
+__global__ void __launch_bounds__(32 * kMostWarps, 1) matmul_decode_kernel(Operand<T> a, Operand<T> b, Epilogue e) {
+  constexpr int kStage = (kColumns + kRows) * kDeep, kTile = kFewTile<kRows, kColumns>;
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   // Shared memory: stages of every warp, then sums of every warp, then totals.
   T* stages = shared_array<T>() + warp * kStages * kStage;
   float* all_sums = reinterpret_cast<float*>(shared_array<T>() + warps * kStages * kStage);
   float *own_sums = all_sums + warp * kTile, *totals = all_sums + warps * kTile;
-  int64_t j0 = int64_t(blockIdx.x) * kFewColumns;
+  int64_t j0 = int64_t(blockIdx.x) * kColumns;
 
   int chunks = int((a.k + kChunk - 1) / kChunk), rounds = (chunks + warps - 1) / warps;
   auto k_of = [&](int step) { return int64_t(step / kSteps * warps + warp) * kChunk + step % kSteps * kDeep; };
   auto fetch = [&](int step) {
     T* to = stages + step % kStages * kStage;
     if (step < rounds * kSteps && k_of(step) < a.k) {
-      fetch_tile<true, kFewColumns, kDeep, 32>(b, j0, k_of(step), to, lane);
-      fetch_tile<true, kRows, kDeep, 32>(a, 0, k_of(step), to + kFewColumns * kDeep, lane);
+      fetch_tile<true, kColumns, kDeep, 32>(b, j0, k_of(step), to, lane);
+      fetch_tile<true, kRows, kDeep, 32>(a, 0, k_of(step), to + kColumns * kDeep, lane);
     }
     ptx::copy_async_commit();
   };
@@ -44,7 +44,7 @@ __global__ void __launch_bounds__(32 * kMostWarps) matmul_decode_kernel(Operand<
       __syncwarp();               // the stage has arrived; all lanes are done with the one before it,
       fetch(step + kStages - 1);  // which is filled again
       if (k_of(step) >= a.k) continue;
-      const T *tile_b = stages + step % kStages * kStage, *tile_a = tile_b + kFewColumns * kDeep;
+      const T *tile_b = stages + step % kStages * kStage, *tile_a = tile_b + kColumns * kDeep;
 #pragma unroll
       for (int k = 0; k < kDeep; k += 16) {
         uint32_t x[2][4], y[kRows / 16][4];
@@ -64,21 +64,21 @@ __global__ void __launch_bounds__(32 * kMostWarps) matmul_decode_kernel(Operand<
       for (int j = 0; j < kRows / 8; ++j)
 #pragma unroll
         for (int r = 0; r < 4; ++r)
-          own_sums[(j * 8 + lane % 4 * 2 + r % 2) * kFewPitch + i * 16 + r / 2 * 8 + lane / 4] = sums[i][j][r];
+          own_sums[(j * 8 + lane % 4 * 2 + r % 2) * kFewPitch<kColumns> + i * 16 + r / 2 * 8 + lane / 4] = sums[i][j][r];
     int left = chunks - round * warps;
-    join_chunks<kRows>(totals, all_sums, left < warps ? left : warps, round == 0);
+    join_chunks<kRows, kColumns>(totals, all_sums, left < warps ? left : warps, round == 0);
   }
-  if (rounds == 0) join_chunks<kRows>(totals, all_sums, 0, true);
+  if (rounds == 0) join_chunks<kRows, kColumns>(totals, all_sums, 0, true);
   ptx::copy_async_wait<0>();
-  finish_few_rows<kRows>(e, totals, j0);
+  finish_few_rows<kRows, kColumns>(e, totals, j0);
 }
 
 template <typename T, int kRows>
 void run(Exec& ex, const Matmul& o, const MatmulSizes& s) {
-  constexpr int64_t kWarpBytes = kStages * (kFewColumns + kRows) * kDeep * int64_t(sizeof(T)) + kRows * kFewPitch * 4;
-  constexpr int64_t kTotalBytes = kRows * kFewPitch * 4;
+  constexpr int64_t kWarpBytes = kStages * (kColumns + kRows) * kDeep * int64_t(sizeof(T)) + kFewTile<kRows, kColumns> * 4;
+  constexpr int64_t kTotalBytes = kFewTile<kRows, kColumns> * 4;
   int64_t warps = std::min<int64_t>({kMostWarps, (ex.gpu->shared_limit - kTotalBytes) / kWarpBytes, blocks_for(s.k, kChunk)});
-  launch(ex, {"matmul_decode", {blocks_for(s.n, kFewColumns)}, {unsigned(32 * warps)}, warps * kWarpBytes + kTotalBytes},
+  launch(ex, {"matmul_decode", {blocks_for(s.n, kColumns)}, {unsigned(32 * warps)}, warps * kWarpBytes + kTotalBytes},
          matmul_decode_kernel<T, kRows>, operand_of<T>(o.a, true), operand_of<T>(o.b, true), epilogue_of(o, s));
 }
 

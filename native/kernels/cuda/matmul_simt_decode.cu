@@ -12,9 +12,9 @@
 namespace threefold::cuda {
 namespace {
 
-constexpr int kRows = int(kFewRows), kGroup = 8, kStep = 32, kSteps = kChunk / kStep, kMostWarps = 8;
-constexpr int kTile = kRows * kFewPitch;  // of sums
-constexpr int kPieces = kFewColumns * kStep / 4 / 32;
+constexpr int kRows = int(kFewRows), kColumns = 32, kGroup = 8, kStep = 32, kSteps = kChunk / kStep, kMostWarps = 8;
+constexpr int kTile = kFewTile<kRows, kColumns>, kPitch = kFewPitch<kColumns>;
+constexpr int kPieces = kColumns * kStep / 4 / 32;
 
 // b's piece [32 rows, kStep] at (j0, k0), four elements at a time: lane l takes four kPieces times.
 template <typename B>
@@ -33,9 +33,9 @@ __global__ void __launch_bounds__(32 * kMostWarps) matmul_simt_decode_kernel(Ope
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   float* all_sums = shared_array<float>();
   float *own_sums = all_sums + warp * kTile, *totals = all_sums + warps * kTile;
-  float* own_b = totals + kTile + warp * kFewColumns * kFewPitch;  // [32, kStep]
-  static_assert(kStep <= kFewPitch);
-  int64_t j0 = int64_t(blockIdx.x) * kFewColumns;
+  float* own_b = totals + kTile + warp * kColumns * kPitch;  // [32, kStep]
+  static_assert(kStep <= kPitch);
+  int64_t j0 = int64_t(blockIdx.x) * kColumns;
   int rows = int(e.m), chunks = int((a.k + kChunk - 1) / kChunk), rounds = (chunks + warps - 1) / warps;
   auto k_of = [&](int step) { return int64_t(step / kSteps * warps + warp) * kChunk + step % kSteps * kStep; };
 
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(32 * kMostWarps) matmul_simt_decode_kernel(Ope
         Four<float> x;
 #pragma unroll
         for (int j = 0; j < 4; ++j) x.v[j] = to_float(next[i].v[j]);
-        *reinterpret_cast<Four<float>*>(own_b + (i * 4 + lane / 8) * kFewPitch + lane % 8 * 4) = x;
+        *reinterpret_cast<Four<float>*>(own_b + (i * 4 + lane / 8) * kPitch + lane % 8 * 4) = x;
       }
       __syncwarp();
       fetch(b, j0, k_of(step + 1), next, lane);
@@ -58,7 +58,7 @@ __global__ void __launch_bounds__(32 * kMostWarps) matmul_simt_decode_kernel(Ope
       int left = a.k - k0 < kStep ? int(a.k - k0) : kStep;
 #pragma unroll 1
       for (int k = 0; k < left; k += 4) {
-        Four<float> y = *reinterpret_cast<const Four<float>*>(own_b + lane * kFewPitch + k);
+        Four<float> y = *reinterpret_cast<const Four<float>*>(own_b + lane * kPitch + k);
 #pragma unroll
         for (int i = 0; i < kRows; i += kGroup) {
           if (i >= rows) break;
@@ -74,20 +74,20 @@ __global__ void __launch_bounds__(32 * kMostWarps) matmul_simt_decode_kernel(Ope
       }
     }
 #pragma unroll
-    for (int i = 0; i < kRows; ++i) own_sums[i * kFewPitch + lane] = sums[i];
+    for (int i = 0; i < kRows; ++i) own_sums[i * kPitch + lane] = sums[i];
     int left = chunks - round * warps;
-    join_chunks<kRows>(totals, all_sums, left < warps ? left : warps, round == 0);
+    join_chunks<kRows, kColumns>(totals, all_sums, left < warps ? left : warps, round == 0);
   }
-  if (rounds == 0) join_chunks<kRows>(totals, all_sums, 0, true);
-  finish_few_rows<kRows>(e, totals, j0);
+  if (rounds == 0) join_chunks<kRows, kColumns>(totals, all_sums, 0, true);
+  finish_few_rows<kRows, kColumns>(e, totals, j0);
 }
 
 }  // namespace
 
 void matmul_simt_decode(Exec& ex, const Matmul& o, const MatmulSizes& s) {
-  constexpr int64_t kWarpBytes = 4 * (kTile + kFewColumns * kFewPitch), kTotalBytes = 4 * kTile;
+  constexpr int64_t kWarpBytes = 4 * (kTile + kColumns * kPitch), kTotalBytes = 4 * kTile;
   int64_t warps = std::min<int64_t>({kMostWarps, (ex.gpu->shared_limit - kTotalBytes) / kWarpBytes, blocks_for(s.k, kChunk)});
-  Launch l{"matmul_simt_decode", {blocks_for(s.n, kFewColumns)}, {unsigned(32 * warps)}, warps * kWarpBytes + kTotalBytes};
+  Launch l{"matmul_simt_decode", {blocks_for(s.n, kColumns)}, {unsigned(32 * warps)}, warps * kWarpBytes + kTotalBytes};
   with_type(o.a.dtype, [&]<typename A>(A) {
     with_type(o.b.dtype, [&]<typename B>(B) {
       Operand<A> a = operand_of<A>(o.a, true);

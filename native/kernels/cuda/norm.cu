@@ -27,7 +27,7 @@ struct Forward {
 constexpr int kForwardKept = 2;
 
 template <typename T, int kKept, bool block, bool wide>
-__global__ void __launch_bounds__(block ? 1024 : 32 * kRowsOfWarps) norm_forward_kernel(Forward<T> a) {
+__global__ void __launch_bounds__(RowPlace<block>::most) norm_forward_kernel(Forward<T> a) {
   constexpr int kSize = Words<T>::size, kWords = kKept ? kKept : 1;
   const RowPlace<block> p;
   if (p.row >= a.rows) return;
@@ -114,7 +114,7 @@ constexpr int kBackwardKept = kSums / Words<T>::size;
 // A team takes a piece of the rows, one after the other. With g = dy * weight and xhat = (x - mean) * rstd:
 // dx = rstd * (g - mean(g) - xhat * mean(g * xhat)), without mean(g) for RMSNorm.
 template <typename T, int kKept, bool block, bool wide>
-__global__ void __launch_bounds__(block ? kKept ? kThreadsOfSums : 1024 : 32 * kRowsOfWarps) norm_backward_kernel(Backward<T> a) {
+__global__ void __launch_bounds__(block && kKept ? kThreadsOfSums : RowPlace<block>::most) norm_backward_kernel(Backward<T> a) {
   constexpr int kSize = Words<T>::size, kWords = kKept ? kKept : 1;
   constexpr bool kAhead = kKept > 0 && sizeof(T) == 2;  // whether the next row fits in registers as well
   const RowPlace<block> p;

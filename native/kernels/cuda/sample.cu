@@ -71,8 +71,7 @@ __global__ void __launch_bounds__(kThreads) fold_kernel(Rows r) {
   int64_t from = b * r.n + int64_t(tile) * kTile;
   float x[kPerLane];
   load_tile(r.logits + from, count, x);
-#pragma unroll
-  for (int j = 0; j < kPerLane; ++j) x[j] = r.cap(x[j]);
+  r.cap.apply(x);
   if (r.has_edits(b))
     for (int j = 0; j < kPerLane; ++j)
       if (column_of(lane, j) < count) r.edited[from + column_of(lane, j)] = x[j];
@@ -105,20 +104,18 @@ __device__ bool settings_hold(const Rows& r, const Checks& checks, int64_t b) {
 
 // Row b's edits of its capped logits, checked and applied by a block to `x` [V], which holds the logits without them.
 __device__ void edit(const Rows& r, const Checks& checks, int64_t b, float* x) {
-  constexpr unsigned kSeen = 0x7fc0ed17;  // a NaN that no logit is: finite ones alone come here
-  auto* bits = reinterpret_cast<unsigned*>(x);
-  auto known = [&](int id) { return id >= 0 && id < r.n; };
+  const float seen = __uint_as_float(0x7fc0ed17);  // a NaN that no logit is: finite ones and -inf alone come here
   int first = r.edit_starts[b] + int(threadIdx.x), end = r.edit_starts[b + 1], step = int(blockDim.x);
   for (int e = first; e < end; e += step) {
     int id = r.edit_ids[e];
     if (!checks.ids.inside(id, r.n, e)) continue;
-    if (atomicExch(&bits[id], kSeen) == kSeen) checks.twice.raise(0, b, 0);
+    if (__float_as_uint(atomicExch(&x[id], seen)) == __float_as_uint(seen)) checks.twice.raise(0, b, 0);
     if (!(r.edits[3 * int64_t(e) + 1] > 0)) checks.repetition.raise(0, e, 0);
   }
   __syncthreads();
   for (int e = first; e < end; e += step) {
     int id = r.edit_ids[e];
-    if (!known(id)) continue;
+    if (id < 0 || id >= r.n) continue;
     const float *by = r.edits + 3 * int64_t(e), repetition = by[1];
     float logit = r.cap(r.logits[b * r.n + id]) + by[0];
     x[id] = (logit > 0 ? logit / repetition : logit * repetition) - by[2];

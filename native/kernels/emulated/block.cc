@@ -5,6 +5,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "core/status.h"
@@ -48,6 +49,26 @@ Text::Text(const char* format, ...) {
   va_end(list);
 }
 
+void Thread::hide_sums(float* registers, int n) {
+  if (hidden_sums(registers)) return;
+  hidden.push_back({registers, std::vector<float>(registers, registers + n)});
+  std::fill_n(registers, n, std::numeric_limits<float>::quiet_NaN());
+}
+
+float* Thread::hidden_sums(float* registers) {
+  for (Hidden& h : hidden)
+    if (h.registers == registers) return h.values.data();
+  return nullptr;
+}
+
+void Thread::show_sums() {
+  std::erase_if(hidden, [&](const Hidden& h) {
+    if (std::any_of(products.begin(), products.end(), [&](const Product& p) { return p.sums == h.registers; })) return false;
+    std::copy(h.values.begin(), h.values.end(), h.registers);
+    return true;
+  });
+}
+
 void Block::Free::operator()(unsigned char* p) const { std::free(p); }
 
 void Block::run(const char* name, const Kernel& kernel, Dim3 grid_size, Dim3 block_size, Dim3 block_index, int64_t bytes, Order order) {
@@ -71,7 +92,8 @@ void Block::run(const char* name, const Kernel& kernel, Dim3 grid_size, Dim3 blo
     t.number = i, t.lane = i % kWarp, t.block = this;
     t.index = {unsigned(i) % size.x, unsigned(i) / size.x % size.y, unsigned(i) / size.x / size.y};
     t.exited = false, t.ready = nullptr, t.open_group = 0;
-    t.copies.clear();
+    t.copies.clear(), t.products.clear(), t.hidden.clear();
+    t.open_products = 0, t.fenced = false;
     t.fiber->start(&Block::thread_body, &t);
   }
   gathers_.assign(size_t((count_ + kWarp - 1) / kWarp), {});
@@ -129,17 +151,25 @@ void Block::schedule() {
       moved |= turn(*threads_[size_t(i)]);
       if (broken_) return;
     }
-    if (alive() == 0) return;
+    if (alive() == 0) {
+      if (!late_.empty())
+        broken_ = true, expected_ = "every asynchronous copy to be waited for", received_ = {"%d under way at the end", int(late_.size())};
+      return;
+    }
     if (moved) {
       if (order_.kind == Order::seeded) take_order();
       continue;
     }
     if (late_.empty()) return report_stuck();
-    auto work = std::move(late_.front());
-    late_.erase(late_.begin());
-    work();
-    if (broken_) return;
+    finish_late_work();
   }
+}
+
+void Block::finish_late_work() {
+  size_t at = order_.kind == Order::forward ? 0 : order_.kind == Order::reverse ? late_.size() - 1 : next_random(random_) % late_.size();
+  auto work = std::move(late_[at]);
+  late_.erase(late_.begin() + int64_t(at));
+  work();
 }
 
 int Block::alive() const {

@@ -56,6 +56,26 @@ struct Thread {
   };
   std::vector<Copy> copies;
   int open_group = 0;              // copies of groups below it are committed
+
+  struct Product {                 // wgmma: done when waited for, not before
+    float* sums;                   // of this thread
+    uint64_t a, b;                 // descriptors
+    int n;
+    bool a_along_k, b_along_k;
+    int group;
+    void (*multiply)(Thread* const lanes[32], size_t product);
+  };
+  std::vector<Product> products;
+  int open_products = 0;           // products of groups below it are committed
+  bool fenced = false;             // wgmma.fence since the last wait
+  struct Hidden {                  // sums of products under way; their registers hold NaN
+    float* registers;
+    std::vector<float> values;
+  };
+  std::vector<Hidden> hidden;
+  void hide_sums(float* registers, int n);
+  float* hidden_sums(float* registers);
+  void show_sums();                // those of no product under way
 };
 
 // A kernel as the grid runner calls it.
@@ -85,7 +105,7 @@ class Block {
   void barrier_arrive(int id, int threads);
   // Ends the block with an error.
   [[noreturn]] void broken(const Text& expected, const Text& received);
-  // Work that takes effect when no thread can go on without it (asynchronous copies and products of sm_90).
+  // Work that takes effect when no thread can go on without it, in an order of the scheduler's (copies of sm_90).
   void later(std::function<void()> work) { late_.push_back(std::move(work)); }
 
  private:
@@ -106,6 +126,7 @@ class Block {
   bool release(Barrier& b);
   int alive() const;
   void take_order();
+  void finish_late_work();
   void report_stuck();
 
   const char* name_ = "";

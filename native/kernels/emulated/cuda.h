@@ -143,6 +143,19 @@ inline unsigned __ballot_sync(unsigned mask, int predicate) {
 }
 inline int __any_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) != 0; }
 inline int __all_sync(unsigned mask, int predicate) { return __ballot_sync(mask, predicate) == mask; }
+// The lanes whose value is the same as the caller's.
+template <typename T>
+unsigned __match_any_sync(unsigned mask, T value) {
+  struct Both {
+    T value;
+    unsigned same;
+  };
+  return threefold::emulated::exchange("__match_any_sync", mask, Both{value, 0}, [](const Both* v, uint32_t m, int lane) {
+    Both b{v[lane].value, 0};
+    for (int i = 0; i < 32; ++i) b.same |= (m >> i & 1 && v[i].value == b.value) ? 1u << i : 0;
+    return b;
+  }).same;
+}
 inline unsigned __activemask() = delete;  // what it returns is up to the hardware
 
 // --- atomics: blocks may run on several threads of the system -----------------------------------------------------------

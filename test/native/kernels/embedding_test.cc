@@ -1,3 +1,5 @@
+#include <array>
+
 #include "kernels/op_cases.h"
 
 using namespace threefold;
@@ -84,6 +86,33 @@ TEST(embedding_backward_adds_rows_in_token_order) {
   });
 }
 
+// Many tokens, more ids than 16 bits hold, some of them very often; and rows of many columns, aligned or not.
+TEST(embedding_backward_takes_many_tokens_ids_and_columns) {
+  for (auto [t, h, v] : {std::array<int64_t, 3>{5000, 4, 70000}, {70, 1040, 5}, {70, 1041, 300}}) {
+    Values id = random_ids(3, t, v);
+    for (int64_t i = 0; i < t; ++i)
+      if (i % 3 == 0) id[i] = double(i % 2);
+    for_each_device([&](DType d) {
+      Buffer ids(DType::i32, {t}, id), dout(d, {t, h}, random_values(5, t * h, 0.1)), got(DType::f32, {v, h}), want(DType::f32, {v, h});
+      for (int64_t i = 0; i < v * h; ++i) got.view.f32()[i] = want.view.f32()[i] = float(i % 7);
+      for (int64_t i = 0; i < t * h; ++i) want.view.f32()[int64_t(id[i / h]) * h + i % h] += float(dout.get(i));
+      ops.embedding_backward(machine(2).ex, {.ids = ids.view, .dout = dout.view, .dtable = got.view});
+      CHECK(same_bits(got, want));
+    });
+  }
+}
+
+TEST(embedding_takes_no_tokens) {
+  for_each_device([](DType d) {
+    Buffer ids(DType::i32, {0}), table(d, {5, 8}), out(d, {0, 8}), dtable(DType::f32, {5, 8}), before(dtable);
+    Exec& ex = machine(1).ex;
+    ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view});
+    ops.embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = dtable.view});
+    ops.gather_rows(ex, {.x = table.view, .rows = ids.view, .out = out.view});
+    CHECK(same_bits(dtable, before));
+  });
+}
+
 // padding_idx of torch.nn.Embedding: its row keeps what it had, its positions and every other row get theirs.
 TEST(embedding_backward_leaves_the_frozen_row) {
   for_each_device([](DType d) {
@@ -107,7 +136,7 @@ TEST(embedding_backward_leaves_the_frozen_row) {
 
 TEST(gather_rows_copies_rows) {
   for_each_device([](DType d) {
-    for (int64_t h : kWidths) {
+    for (int64_t h : {1, 7, 32, 33, 100, 1040, 4099}) {
       int64_t t = 50, r = 80;  // rows may repeat
       Buffer x(d, {t, h}, random_values(1, t * h)), rows(DType::i32, {r}, random_ids(2, r, t)), want(d, {r, h});
       for (int64_t i = 0; i < r * h; ++i) want.set(i, x.get(int64_t(rows.get(i / h)) * h + i % h));
@@ -122,20 +151,26 @@ TEST(gather_rows_copies_rows) {
 }
 
 TEST(embedding_names_a_bad_id) {
-  Exec& ex = machine(1).ex;
-  Buffer table(DType::f32, {5, 3}), out(DType::f32, {4, 3}), positions(DType::i32, {4}, {0, 1, 2, 3});
-  for (double bad : {-1.0, 5.0}) {
-    Buffer ids(DType::i32, {4}, {0, 4, bad, 1});
-    std::string at = std::to_string(int(bad)) + " at position 2";
-    CHECK(has(message_of([&] { ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view}); }),
-              ("[embedding] expected token ids below 5, received " + at).c_str()));
-    CHECK(has(message_of([&] { ops.embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = table.view}); }), at.c_str()));
-    CHECK(has(message_of([&] { ops.gather_rows(ex, {.x = table.view, .rows = ids.view, .out = out.view}); }), at.c_str()));
-  }
-  Buffer ids(DType::i32, {4}, {0, 4, 2, 1}), narrow(DType::f32, {3, 3}), thin(DType::f32, {4, 2});
-  CHECK(has(message_of([&] {
-              ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .positions = positions.view,
-                                          .position_table = narrow.view, .out = out.view});
-            }), "positions below 3, received 3 at position 3"));
-  CHECK(has(message_of([&] { ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = thin.view}); }), "out"));
+  for_each_device([] {
+    Exec& ex = machine(1).ex;
+    Buffer table(DType::f32, {5, 3}), out(DType::f32, {4, 3}), positions(DType::i32, {4}, {0, 1, 2, 3});
+    for (double bad : {-1.0, 5.0}) {
+      Buffer ids(DType::i32, {4}, {0, 4, bad, 1});
+      std::string at = std::to_string(int(bad)) + " at position 2", whole = "[embedding] expected token ids below 5, received " + at;
+      CHECK(has(message_of([&] { ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view}); }), whole.c_str()));
+      CHECK(has(message_of([&] { ops.embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = table.view}); }), whole.c_str()));
+      CHECK(has(message_of([&] { ops.gather_rows(ex, {.x = table.view, .rows = ids.view, .out = out.view}); }), at.c_str()));
+    }
+    Buffer ids(DType::i32, {4}, {0, 4, 2, 1}), narrow(DType::f32, {3, 3}), thin(DType::f32, {4, 2});
+    const char* words = "positions below 3, received 3 at position 3";
+    CHECK(has(message_of([&] {
+                ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .positions = positions.view,
+                                            .position_table = narrow.view, .out = out.view});
+              }), words));
+    CHECK(has(message_of([&] {
+                ops.embedding_backward(ex, {.ids = ids.view, .positions = positions.view, .dout = out.view, .dtable = table.view,
+                                             .dposition_table = narrow.view});
+              }), words));
+    CHECK(has(message_of([&] { ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = thin.view}); }), "out"));
+  });
 }

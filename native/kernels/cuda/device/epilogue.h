@@ -17,15 +17,31 @@ struct Epilogue {
   bool wide;             // rows of out and residual can be moved four elements at a time
 };
 
-__device__ __forceinline__ float bias_at(const Epilogue& e, int64_t j) {
-  if (j >= e.n) return 0;
-  switch (e.bias_type) {
-    case DType::f32: return static_cast<const float*>(e.bias)[j];
-    case DType::bf16: return to_float(static_cast<const bf16*>(e.bias)[j]);
-    case DType::f16: return to_float(static_cast<const f16*>(e.bias)[j]);
-    case DType::i32: break;
+template <typename T>
+__device__ __forceinline__ void add_bias(const Epilogue& e, int64_t j, float (&v)[4]) {
+#pragma unroll
+  for (int i = 0; i < 4; ++i)
+    if (j + i < e.n) v[i] += to_float(static_cast<const T*>(e.bias)[j + i]);
+}
+
+__device__ __forceinline__ void activate(const Epilogue& e, int64_t j, float (&v)[4]) {
+  if (e.bias) switch (e.bias_type) {
+      case DType::f32: add_bias<float>(e, j, v); break;
+      case DType::bf16: add_bias<bf16>(e, j, v); break;
+      case DType::f16: add_bias<f16>(e, j, v); break;
+      case DType::i32: break;
+    }
+  auto all = [&](Act act) {  // the choice outside of the loop: four in flight
+#pragma unroll
+    for (int i = 0; i < 4; ++i) v[i] = act_value(act, v[i]);
+  };
+  switch (e.act) {
+    case Act::none: return;
+    case Act::relu: return all(Act::relu);
+    case Act::gelu_tanh: return all(Act::gelu_tanh);
+    case Act::gelu_erf: return all(Act::gelu_erf);
+    case Act::silu: return all(Act::silu);
   }
-  return 0;
 }
 
 // Four columns of one row each turn: thread t of kThreads takes every kThreads-th, the same in both passes below.
@@ -42,11 +58,7 @@ __device__ __forceinline__ void activate_tile(const Epilogue& e, float* tile, in
     TilePlace<kCols, kThreads> p(turn, t);
     auto* x = reinterpret_cast<Four<float>*>(tile + p.row * kPitch + p.column);
     Four<float> v = *x;
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      if (e.bias) v.v[i] += bias_at(e, j0 + p.column + i);
-      v.v[i] = act_value(e.act, v.v[i]);
-    }
+    activate(e, j0 + p.column, v.v);
     *x = v;
   }
 }

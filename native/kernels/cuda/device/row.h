@@ -10,6 +10,7 @@ namespace threefold::cuda {
 
 // Rows that a block of warps takes at a time.
 constexpr int kRowsOfWarps = 4;
+constexpr int kMostThreads = 1024;
 
 struct RowTeam {
   bool block;     // or a warp
@@ -18,7 +19,7 @@ struct RowTeam {
 
   // At most `kept` words a thread, up to `most` threads; above that a thread takes more.
   template <typename T>
-  static RowTeam of(int64_t h, int kept, int most = 1024) {
+  static RowTeam of(int64_t h, int kept, int most = kMostThreads) {
     int64_t words = (h + Words<T>::size - 1) / Words<T>::size;
     if (words <= 32 * kept) return {false, 32 * kRowsOfWarps, words};
     return {true, int(std::min<int64_t>(most, (words + 32 * kept - 1) / (32 * kept) * 32)), words};
@@ -32,6 +33,7 @@ struct RowTeam {
 // The place of the calling thread. `row` may lie past the last one: for a whole warp, never for part of a block.
 template <bool block>
 struct RowPlace {
+  static constexpr int most = block ? kMostThreads : 32 * kRowsOfWarps;  // threads of a block
   int64_t row;
   int lane, team;
   __device__ __forceinline__ RowPlace()

@@ -53,10 +53,11 @@ struct LogitRow {
       float v[4 * kLoads];
 #pragma unroll
       for (int i = 0; i < kLoads; ++i) load4(x, c + i * step, n, aligned, v, 4 * i);
+      cap.apply(v);
 #pragma unroll
       for (int i = 0; i < 4 * kLoads; ++i) {
         int column = c + i / 4 * step + i % 4;
-        if (column < n) f(column, cap(v[i]));
+        if (column < n) f(column, v[i]);
       }
     }
   }
@@ -88,10 +89,11 @@ __device__ __forceinline__ void tile_sums(const LogitRow& row, Weight weight, Ma
       float x[kAtOnce];
 #pragma unroll
       for (int j = 0; j < kAtOnce; j += 4) load4(row.x, first + 32 * j, row.n, aligned, x, j);
+      row.cap.apply(x);
 #pragma unroll
       for (int j = 0; j < kAtOnce; ++j) {
         int column = first + 32 * (j & ~3) + j % 4;
-        if (column < row.n) sum += weight(column, row.cap(x[j]));
+        if (column < row.n) sum += weight(column, x[j]);
       }
     }
     sum = warp_total(sum);
@@ -132,9 +134,10 @@ __device__ __forceinline__ int find_column(const LogitRow& row, Place place, Wei
     float x[kAtOnce];
 #pragma unroll
     for (int j = 0; j < kAtOnce; j += 4) load4(row.x, from + j, row.n, aligned, x, j);
+    row.cap.apply(x);
 #pragma unroll
     for (int j = 0; j < kAtOnce; ++j)
-      if (from + j < row.n) own += weight(from + j, row.cap(x[j]));
+      if (from + j < row.n) own += weight(from + j, x[j]);
   }
   Mass up_to = warp_scan(own), total = __shfl_sync(kFull, up_to, 31), at = place.at;
   if (total == 0) return place.tile * kTile;
@@ -143,9 +146,8 @@ __device__ __forceinline__ int find_column(const LogitRow& row, Place place, Wei
   Mass running = up_to - own;
   bool here = running <= at && at < up_to;
   int column = first;
-  if (here) {
-    for (running += weight(column, row.cap(row.x[column])); running <= at; running += weight(column, row.cap(row.x[column]))) ++column;
-  }
+  if (here)
+    while ((running += weight(column, row.cap(row.x[column]))) <= at) ++column;
   return __shfl_sync(kFull, column, __ffs(int(__ballot_sync(kFull, here))) - 1);
 }
 

@@ -19,6 +19,12 @@ struct Softcap {
   Softcap() = default;
   explicit Softcap(float cap) : cap(cap), inverse(cap > 0 ? 1 / cap : 0) {}
   __device__ float operator()(float x) const { return cap > 0 ? cap * tanhf(x * inverse) : x; }
+  template <int size>
+  __device__ __forceinline__ void apply(float (&x)[size]) const {
+    if (cap > 0)
+#pragma unroll
+      for (int i = 0; i < size; ++i) x[i] = cap * tanhf(x[i] * inverse);
+  }
 };
 
 // Columns [c, c + 4) of a row of n, 0 past its end, into x[at ...]. Aligned: the row starts at a multiple of 16 bytes.

@@ -70,7 +70,12 @@ __device__ __forceinline__ void store_words(T* p, int64_t count, bool wide, cons
   }
 #pragma unroll
   for (int i = 0; i < Words<T>::size; ++i)
-    if (i < count) p[i] = from_float<T>(x.get(i));
+    if (i < count) {
+      if constexpr (sizeof(T) == 4)
+        p[i] = __uint_as_float(x.w[i]);
+      else
+        p[i] = T{uint16_t(x.w[i / 2] >> i % 2 * 16)};
+    }
 }
 
 // Whether every pointer given lies at a multiple of 16 bytes; nullptr does.
