@@ -102,7 +102,8 @@ function readTap(stdout) {
 }
 
 function readDemo(stdout, work, quick) {
-  const { gold, gains, kl, rewardAccuracy, times, seconds } = JSON.parse(stdout)
+  const { error, gold, gains, kl, rewardAccuracy, times, seconds } = JSON.parse(stdout)
+  if (error) return { problem: `[${error.where}] expected ${error.expected}, received ${error.received}. Try ${error.try}.` }
   const metrics = jsonLines(readFileSync(join(work, 'demo', 'ppo', 'metrics.jsonl'), 'utf8'))
   const gap = Math.max(...metrics.map((m) => m['rollout/logprob_gap_max'] ?? 0))
   const figure = `right and polite: base ${percent(gold.base)}, sft ${percent(gold.sft)}, ppo ${percent(gold.ppo)}; largest gap of log-probs ${gap}; ${seconds.toFixed(0)} s`

@@ -19,7 +19,7 @@ export async function runPart(part, context) {
     if (limit < 5) return { status: 'FAILED', seconds: 0, figure: 'no time was left for it' }
     const ran = await runCommand(part, context, limit)
     const { figure, result, problem } = reading(part, ran.stdout) // what failed may still have printed what it found before
-    const wrong = [ran.problem, problem].filter(Boolean)
+    const wrong = problem && /^exit status/.test(ran.problem ?? '') ? [problem] : [ran.problem, problem].filter(Boolean)
     return { status: wrong.length ? 'FAILED' : 'ok', seconds: seconds(), figure: [...wrong, figure].filter(Boolean).join('; '), result }
   } catch (error) {
     return { status: 'FAILED', seconds: seconds(), figure: error.message }
