@@ -11,6 +11,9 @@ export const root = join(dirname(fileURLToPath(import.meta.url)), '..')
 /** The modules of devices beside it. */
 export const backendPath = (kind) => join(root, 'build', 'Release', `threefold_${kind}.so`)
 
+/** Folders of tests of computing, which run on every device: scripts/test.mjs on the emulated one, a bundle on a GPU. */
+export const computing = ['contracts', 'engine', 'model', 'optim', 'rollout', 'tensor'].map((folder) => `test/lib/${folder}`)
+
 /** The addon and the note beside it that says from what it was built. */
 export const addon = join(root, 'build', 'Release', 'threefold.node')
 export const addonStamp = join(root, 'build', 'Release', 'threefold.json')

@@ -3,7 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
-import { buildBackend, buildTarget, root, run } from './native.mjs'
+import { buildBackend, buildTarget, computing, root, run } from './native.mjs'
 
 const words = process.argv.slice(2)
 const asan = words.includes('--asan')
@@ -39,15 +39,12 @@ async function testNative() {
   console.log(`native${asan ? ' under the sanitizers' : ''}: ${counts?.[1] ?? 0} passed in ${since(started)}`)
 }
 
-/** Tests of computing: they run on the emulated device too. */
-const onDevices = ['contracts', 'engine', 'model', 'optim', 'rollout', 'tensor'].map((folder) => `test/lib/${folder}/**/*.test.ts`)
-
 async function testTypeScript() {
   for (const script of ['install.mjs', 'prepare.mjs']) run(process.execPath, [join(root, 'scripts', script)])
   await buildBackend('emulated')
   const patterns = filters.flatMap((f) => (/[*/]|\.ts$/.test(f) ? [f] : [`test/**/*${f}*.test.ts`, `test/**/*${f}*/**/*.test.ts`]))
   await ava('TypeScript', patterns)
-  if (filters.length === 0) await ava('on the emulated device', onDevices, { THREEFOLD_TEST_DEVICE: 'emulated' })
+  if (filters.length === 0) await ava('on the emulated device', computing.map((folder) => `${folder}/**/*.test.ts`), { THREEFOLD_TEST_DEVICE: 'emulated' })
 }
 
 async function ava(what, patterns, env = {}) {

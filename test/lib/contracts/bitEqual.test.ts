@@ -1,6 +1,6 @@
 // Contract 1: what the sampler recorded and what the trainer recomputes are the same bits, however the work is cut.
 import { execFile } from 'node:child_process'
-import { join } from 'node:path'
+import { extname, join } from 'node:path'
 import { promisify } from 'node:util'
 
 import test from 'ava'
@@ -16,6 +16,8 @@ import { anyModel, bitsOf, generation, nudge, randomPrompts } from './support.js
 const run = promisify(execFile)
 const names = ['opt-tiny', 'opt-odd', 'llama-tiny', 'llama-odd', 'wide-opt', 'wide-llama']
 const dtypes: DType[] = ['fp32', 'bf16']
+/** Beside this file, and compiled where it is. */
+const isaRun = join(import.meta.dirname, `isaRun${extname(import.meta.filename)}`)
 
 /** Every pair of neighbours in these lists occurs together at least once per temperature. */
 const cuts = [
@@ -110,7 +112,7 @@ test('another temperature is detected', async (t) => {
 test('bit-equal on every instruction set this CPU has', async (t) => {
   const sums = new Set<number>()
   for (const isa of native().cpuInfo().available) {
-    const { stdout } = await run(process.execPath, ['--import=tsx', join(import.meta.dirname, 'isaRun.ts')], { env: { ...process.env, THREEFOLD_ISA: isa } })
+    const { stdout } = await run(process.execPath, [...process.execArgv, isaRun], { env: { ...process.env, THREEFOLD_ISA: isa } })
     const found = JSON.parse(stdout) as { isa: string; differing: number; tokens: number; sum: number }
     t.is(found.isa, isa, 'the process used the set it was told to')
     t.is(found.differing, 0, isa)
@@ -121,6 +123,6 @@ test('bit-equal on every instruction set this CPU has', async (t) => {
 })
 
 test('an instruction set that does not exist is refused by name', async (t) => {
-  const failed = await t.throwsAsync(run(process.execPath, ['--import=tsx', join(import.meta.dirname, 'isaRun.ts')], { env: { ...process.env, THREEFOLD_ISA: 'mmx' } }))
+  const failed = await t.throwsAsync(run(process.execPath, [...process.execArgv, isaRun], { env: { ...process.env, THREEFOLD_ISA: 'mmx' } }))
   t.regex((failed as Error & { stderr: string }).stderr, /THREEFOLD_ISA|instruction set/)
 })
