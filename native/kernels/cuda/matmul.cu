@@ -1,8 +1,6 @@
 // The one matmul door: which kernel serves which operands.
 #include "kernels/cuda/matmul.h"
 
-#include <optional>
-
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/tensor_map.h"
@@ -10,19 +8,21 @@
 namespace threefold::cuda {
 namespace {
 
-// A view that begins where the copy engine can: itself, or a copy where it does not (a slice; allocations do).
+// A view that begins where the copy engine can: itself, or a copy where it does not (some slice; allocations do).
 class Aligned {
  public:
-  Aligned(Exec& ex, const View& v) : view_(v) {
-    if (reinterpret_cast<uintptr_t>(v.data) % 16 == 0) return;
-    view_.data = copy_.emplace(ex, v.numel() * size_of(v.dtype)).data();
+  Aligned(Exec& ex, const View& v) : view_(v), aligned_(reinterpret_cast<uintptr_t>(v.data) % 16 == 0),
+                                     copy_(ex, aligned_ ? 0 : v.numel() * size_of(v.dtype)) {
+    if (aligned_) return;
+    view_.data = copy_.data();
     cast(ex, {v, view_});
   }
   const View& view() const { return view_; }
 
  private:
   View view_;
-  std::optional<Scratch<char>> copy_;
+  bool aligned_;
+  Scratch<char> copy_;
 };
 
 void on_tensor_cores(Exec& ex, const Matmul& o, const MatmulSizes& s, bool decoding) {

@@ -1,6 +1,7 @@
 #include "kernels/emulated/block.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
@@ -101,6 +102,7 @@ void Block::run(const char* name, const Kernel& kernel, Dim3 grid_size, Dim3 blo
   late_.clear();
   broken_ = false;
   random_ = order.seed * 0x2545F4914F6CDD1Du + index.x + 65537 * index.y + 4294967291u * uint64_t(index.z);
+  asleep_ = 0;
   schedule();
   if (!broken_) return;
   threads_.clear();  // their fibers stand in the middle of the kernel
@@ -113,20 +115,21 @@ void Block::thread_body(void* p) {
   t.exited = true;
 }
 
-void Block::take_order() {
+void Block::take_order(bool everyone) {
   turns_.resize(size_t(count_));
   std::iota(turns_.begin(), turns_.end(), 0);
   if (order_.kind == Order::reverse) std::reverse(turns_.begin(), turns_.end());
   if (order_.kind != Order::seeded) return;
-  // Warps in any order, and the lanes of each.
+  // Warps in any order, and the lanes of each; some warps sleep for a while, so that others run far ahead.
   std::vector<int> warps(gathers_.size());
   std::iota(warps.begin(), warps.end(), 0);
   shuffle(warps.begin(), warps.end(), random_);
-  auto at = turns_.begin();
+  if (next_random(random_) % 8 == 0) asleep_ = next_random(random_) & next_random(random_);
+  if (!everyone) std::erase_if(warps, [&](int w) { return asleep_ >> w & 1; });
+  turns_.clear();
   for (int w : warps) {
-    auto begin = at;
-    for (int i = w * kWarp; i < std::min(count_, (w + 1) * kWarp); ++i) *at++ = i;
-    shuffle(begin, at, random_);
+    for (int i = w * kWarp; i < std::min(count_, (w + 1) * kWarp); ++i) turns_.push_back(i);
+    shuffle(turns_.end() - std::min(count_ - w * kWarp, kWarp), turns_.end(), random_);
   }
 }
 
@@ -144,7 +147,7 @@ bool Block::turn(Thread& t) {
 }
 
 void Block::schedule() {
-  take_order();
+  take_order(true);
   for (;;) {
     bool moved = false;
     for (int i : turns_) {
@@ -156,14 +159,16 @@ void Block::schedule() {
         broken_ = true, expected_ = "every asynchronous copy to be waited for", received_ = {"%d under way at the end", int(late_.size())};
       return;
     }
-    if (moved) {
-      if (order_.kind == Order::seeded) take_order();
+    if (moved || turns_.size() < size_t(count_)) {
+      if (order_.kind == Order::seeded) take_order(!moved);
       continue;
     }
     if (late_.empty()) return report_stuck();
     finish_late_work();
   }
 }
+
+bool Block::at_once() { return order_.kind == Order::seeded && next_random(random_) % 2; }
 
 void Block::finish_late_work() {
   size_t at = order_.kind == Order::forward ? 0 : order_.kind == Order::reverse ? late_.size() - 1 : next_random(random_) % late_.size();
@@ -259,7 +264,11 @@ void run_grid(ThreadPool& pool, const char* name, const Kernel& kernel, Dim3 gri
   std::iota(places.begin(), places.end(), 0);
   if (order.kind == Order::reverse) std::reverse(places.begin(), places.end());
   uint64_t state = order.seed;
-  if (order.kind == Order::seeded) shuffle(places.begin(), places.end(), state);
+  if (order.kind == Order::seeded) {
+    static std::atomic<uint64_t> launches;  // each in another order
+    order.seed = state += 0x9E3779B97F4A7C15u * ++launches;
+    shuffle(places.begin(), places.end(), state);
+  }
   pool.parallel_for(count, [&](int64_t i) {
     thread_local Block runner;
     int64_t at = places[size_t(i)];

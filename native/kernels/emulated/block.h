@@ -1,6 +1,7 @@
 // One block of an emulated grid: its threads as fibers, its shared memory, its barriers, and the scheduler that gives
 // the threads their turns. What CUDA leaves open is chosen against the kernel: lanes of a warp run one at a time, in the
-// order asked for; shared memory starts as NaN; an asynchronous copy or product takes effect when it can wait no longer.
+// order asked for; shared memory starts as NaN; an asynchronous copy or product takes effect when it can wait no longer (in
+// a seeded order, some copies at once).
 #pragma once
 
 #include <cstdint>
@@ -105,8 +106,10 @@ class Block {
   void barrier_arrive(int id, int threads);
   // Ends the block with an error.
   [[noreturn]] void broken(const Text& expected, const Text& received);
-  // Work that takes effect when no thread can go on without it, in an order of the scheduler's (copies of sm_90).
-  void later(std::function<void()> work) { late_.push_back(std::move(work)); }
+  // Work that takes effect when no thread can go on without it, in an order of the scheduler's (copies of sm_90); or at_once().
+  void later(std::function<void()> work) { at_once() ? work() : late_.push_back(std::move(work)); }
+  // Whether an asynchronous copy takes effect where it starts, the other end of what CUDA allows: by chance in a seeded order.
+  bool at_once();
 
  private:
   struct Gather {
@@ -125,14 +128,14 @@ class Block {
   bool turn(Thread& t);
   bool release(Barrier& b);
   int alive() const;
-  void take_order();
+  void take_order(bool everyone);
   void finish_late_work();
   void report_stuck();
 
   const char* name_ = "";
   const Kernel* kernel_ = nullptr;
   Order order_;
-  uint64_t random_ = 0;
+  uint64_t random_ = 0, asleep_ = 0;          // asleep_: one bit a warp
   std::vector<std::unique_ptr<Thread>> threads_;
   int count_ = 0;
   std::vector<int> turns_;                    // threads in the order of their turns

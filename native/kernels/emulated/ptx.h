@@ -48,26 +48,28 @@ inline void expect_shared(const char* what, const void* p, int64_t bytes, int64_
   if (at % alignment) block.broken({"%s at a multiple of %lld bytes", what, (long long)alignment}, {"byte %lld", (long long)at});
 }
 
+inline void finish_copy(const emulated::Thread::Copy& c) {
+  std::memset(c.to, 0, size_t(c.bytes));
+  if (c.filled) std::memcpy(c.to, c.from, size_t(c.filled));
+}
 inline void copy_async(void* shared, const void* global, int bytes, int filled) {
   expect_shared("cp.async", shared, bytes, bytes);
   emulated::Thread& t = emulated::thread();
   if (filled < 0 || filled > bytes) t.block->broken({"cp.async of 0 to %d bytes", bytes}, {"%d", filled});
   if (reinterpret_cast<uintptr_t>(global) % uintptr_t(bytes)) t.block->broken({"cp.async from an address that is a multiple of %d", bytes}, "another");
-  t.copies.push_back({shared, global, bytes, filled, t.open_group});
+  emulated::Thread::Copy copy{shared, global, bytes, filled, t.open_group};
+  t.block->at_once() ? finish_copy(copy) : t.copies.push_back(copy);
 }
 inline void copy_async_16(void* shared, const void* global, int filled) { copy_async(shared, global, 16, filled); }
 inline void copy_async_8(void* shared, const void* global, int filled) { copy_async(shared, global, 8, filled); }
 inline void copy_async_commit() { ++emulated::thread().open_group; }
-// Only now do the copies take effect, and read their source.
+// Only now do the copies take effect, and read their source (or did when they started).
 template <int pending>
 void copy_async_wait() {
   emulated::Thread& t = emulated::thread();
   auto arrived = [&](const emulated::Thread::Copy& c) { return c.group < t.open_group - pending; };
   for (const auto& c : t.copies)
-    if (arrived(c)) {
-      std::memset(c.to, 0, size_t(c.bytes));
-      if (c.filled) std::memcpy(c.to, c.from, size_t(c.filled));
-    }
+    if (arrived(c)) finish_copy(c);
   std::erase_if(t.copies, arrived);
 }
 

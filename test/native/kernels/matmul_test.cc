@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "buffers.h"
+#include "kernels/cuda/cuda.h"
 
 namespace threefold::test {
 namespace {
@@ -167,35 +168,61 @@ TEST(matmul_of_bf16_across_tiles_matches_float64) {
       }
 }
 
-// Products and sums of small integers are exact in every order, so that one element in a wrong place shows in any type. With
-// the sizes of the last two the tiles of wgmma are 128 and 192 high on 4 multiprocessors.
+// Small integers, whose products and sums are exact in every order, so that one element in a wrong place shows in any type.
+struct Integers {
+  buffers::Buffer a, b;
+  buffers::Values sums;
+  Integers(DType t, int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b)
+      : a(filled(t, matrix(trans_a, m, k), 1)), b(filled(t, matrix(trans_b, k, n), 2)) {
+    std::vector<int> x(size_t(m * k)), y(size_t(n * k));  // K-contiguous
+    for (int64_t i = 0; i < m * k; ++i) x[size_t(i)] = int(a.get(trans_a ? i % k * m + i / k : i));
+    for (int64_t i = 0; i < n * k; ++i) y[size_t(i)] = int(b.get(trans_b ? i : i % k * n + i / k));
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) sums.push_back(std::inner_product(&x[size_t(i * k)], &x[size_t(i * k)] + k, &y[size_t(j * k)], 0));
+  }
+  static buffers::Buffer filled(DType t, Shape shape, uint64_t seed) {
+    buffers::Buffer x(t, shape);
+    for (int64_t i = 0; i < shape.numel(); ++i) x.set(i, double(philox_at(seed, 3, uint64_t(i))[0] % 15) - 7);
+    return x;
+  }
+};
+
+// With the last two sizes the tiles of wgmma are 128 and 192 high on the 4 multiprocessors of the emulated device.
 TEST(matmul_of_small_integers_is_exact) {
   for (DType t : {F, H})
     for (auto [m, n, k] : {std::array<int64_t, 3>{1, 72, 600}, {5, 136, 64}, {24, 40, 1096}, {64, 64, 72}, {70, 33, 47}, {120, 392, 136}, {184, 400, 200}})
       for (bool trans_a : {false, true})
         for (bool trans_b : {false, true}) {
-          auto filled = [&](Shape shape, uint64_t seed) {
-            buffers::Buffer x(t, shape);
-            for (int64_t i = 0; i < shape.numel(); ++i) x.set(i, double(philox_at(seed, 3, uint64_t(i))[0] % 15) - 7);
-            return x;
-          };
-          buffers::Buffer a = filled(matrix(trans_a, m, k), 1), b = filled(matrix(trans_b, k, n), 2);
-          std::vector<int> x(size_t(m * k)), y(size_t(n * k)), sums;  // x and y K-contiguous
-          for (int64_t i = 0; i < m * k; ++i) x[size_t(i)] = int(a.get(trans_a ? i % k * m + i / k : i));
-          for (int64_t i = 0; i < n * k; ++i) y[size_t(i)] = int(b.get(trans_b ? i : i % k * n + i / k));
-          for (int64_t i = 0; i < m; ++i)
-            for (int64_t j = 0; j < n; ++j) sums.push_back(std::inner_product(&x[size_t(i * k)], &x[size_t(i * k)] + k, &y[size_t(j * k)], 0));
+          Integers given(t, m, n, k, trans_a, trans_b);
           for (DType out_type : {F, H}) {
-            buffers::Buffer want(out_type, {m, n}, buffers::Values(sums.begin(), sums.end()));
+            buffers::Buffer want(out_type, {m, n}, given.sums);
             for_each_device([&] {
               if (!test_device()->on_cpu() && t == F && m * n * k > 1 << 20) return;  // slow
               Machine machine(2);
               buffers::Buffer out(out_type, {m, n});
-              ops.matmul(machine.ex, {.a = a.view, .b = b.view, .out = out.view, .trans_a = trans_a, .trans_b = trans_b});
+              ops.matmul(machine.ex, {.a = given.a.view, .b = given.b.view, .out = out.view, .trans_a = trans_a, .trans_b = trans_b});
               CHECK(same_bits(out, want));
             });
           }
         }
+}
+
+// fp16, which the op's check does not let through yet.
+TEST(matmul_of_fp16_is_exact_on_cuda) {
+  for (auto [m, n, k] : {std::array<int64_t, 3>{5, 72, 600}, {70, 136, 64}, {3, 9, 33}})
+    for (bool trans_a : {false, true})
+      for (bool trans_b : {false, true}) {
+        Integers given(DType::f16, m, n, k, trans_a, trans_b);
+        buffers::Buffer want(DType::f16, {m, n}, given.sums);
+        for_each_device([&] {
+          if (test_device()->on_cpu()) return;
+          Machine machine(2);
+          buffers::Buffer out(DType::f16, {m, n});
+          Exec ex{machine.pool, machine.allocator, test_device()->backend->gpu()};
+          cuda::matmul(ex, {.a = given.a.view, .b = given.b.view, .out = out.view, .trans_a = trans_a, .trans_b = trans_b});
+          CHECK(same_bits(out, want));
+        });
+      }
 }
 
 // Operands, bias, residual and output one element past an aligned address: another way to the same bits.
@@ -235,6 +262,7 @@ TEST(matmul_row_does_not_depend_on_other_rows_or_threads) {
       for (DType a_type : {F, H})
         for (DType b_type : {F, H})
           for (bool trans_b : {true, false}) {
+            if (k == 1096 && (a_type == F || b_type == F)) continue;  // for the copy engine, which takes rows of whole packs
             Matrix a(a_type, {200, k}, 11), b(b_type, matrix(trans_b, k, n), 12), bias(b_type, {n}, 13);
             auto run = [&](int threads, int64_t first, int64_t m) {
               Machine machine(threads);
