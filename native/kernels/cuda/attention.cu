@@ -18,6 +18,7 @@ __global__ void combine_kernel(const float* partials, const int32_t* lengths, T*
   for (int d = threadIdx.x; d < s.d; d += blockDim.x) {
     Folded all;
     float o = 0;
+#pragma unroll 4
     for (int span = first; span <= last; ++span) {
       const float* from = partials + (row * spans + span) * (s.d + 2);
       Joint by = join(all, {from[0], from[1]});

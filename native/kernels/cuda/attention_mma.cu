@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
 
 template <typename T>
 void attention_forward_mma(Exec& ex, const AttentionForward& a) {
-  constexpr int kBlocksEach = 3;  // that a multiprocessor runs at once, at most
+  constexpr int kBlocksEach = 2;  // that a multiprocessor runs at once
   Attention s(a.shape);
   int64_t tokens = a.qkv.dim(0), sequences = a.starts.dim(0) - 1;
   Inputs<T> in{a.qkv.as<T>(), a.starts.i32(), int(sequences), tokens, packs(a.qkv.as<T>(), s.d)};
