@@ -47,7 +47,8 @@ __global__ void act_gated_kernel(const T* x /* [T, 2F] */, T* out /* [T, F] */, 
   const T *gate = x + row * 2 * f, *up = gate + f;
   out += row * f;
   auto value = [](float g, float u) { return act_value(act, g) * u; };
-  if (!wide) return S::one_by_one(stretch, f, [=](int64_t i) { out[i] = from_float<T>(value(to_float(gate[i]), to_float(up[i]))); });
+  if (!wide)
+    return S::one_by_one(stretch, f, [=](int64_t i) { out[i] = from_float<T>(value(to_float(gate[i]), to_float(up[i]))); });
   int64_t at = S::at(stretch, 0);
   if (at >= f) return;
   Words<T> g = load_words(gate + at), u = load_words(up + at);
@@ -75,14 +76,16 @@ __global__ void dact_kernel(const T* x /* [n] */, const T* dout /* [n] */, T* dx
 
 // dgate = dout * up * act'(gate), dup = dout * act(gate).
 template <typename T, Act act>
-__global__ void dact_gated_kernel(const T* x /* [T, 2F] */, const T* dout /* [T, F] */, T* dx /* [T, 2F] */, int f, unsigned per_row,
-                                  bool wide) {
+__global__ void dact_gated_kernel(const T* x /* [T, 2F] */, const T* dout /* [T, F] */, T* dx /* [T, 2F] */, int f,
+                                  unsigned per_row, bool wide) {
   using S = Gated<T>;
   int64_t row = blockIdx.x / per_row, stretch = blockIdx.x % per_row;
   const T *gate = x + row * 2 * f, *up = gate + f;
   T *dgate = dx + row * 2 * f, *dup = dgate + f;
   dout += row * f;
-  auto value = [](float g, float u, float dy, float& dg, float& du) { dg = slope_times<act>(g, dy * u), du = dy * act_value(act, g); };
+  auto value = [](float g, float u, float dy, float& dg, float& du) {
+    dg = slope_times<act>(g, dy * u), du = dy * act_value(act, g);
+  };
   if (!wide)
     return S::one_by_one(stretch, f, [=](int64_t i) {
       float dg, du;

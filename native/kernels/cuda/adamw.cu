@@ -55,8 +55,8 @@ __global__ void __launch_bounds__(kThreads) squares_kernel(const __grid_constant
 }
 
 // A thread adds its share of the pieces in order.
-__global__ void __launch_bounds__(kJoinThreads) control_kernel(const double* sums /* [pieces] */, int64_t pieces, float clip, float scale,
-                                                               float* control /* [3] */) {
+__global__ void __launch_bounds__(kJoinThreads)
+control_kernel(const double* sums /* [pieces] */, int64_t pieces, float clip, float scale, float* control /* [3] */) {
   int64_t share = (pieces + kJoinThreads - 1) / kJoinThreads, begin = threadIdx.x * share, end = min(pieces, begin + share);
   double sum = 0;
   for (int64_t p = begin; p < end; ++p) sum += sums[p];
@@ -106,7 +106,8 @@ __global__ void __launch_bounds__(Quads::threads) adamw_kernel(Step<T> a, bool w
       a.param[i] = from_float<T>(p);
     });
   int64_t at = Quads::at(blockIdx.x, 0);
-  Words<float> g = load_words(a.grad + at), p = load_words(a.master + at), m = load_words(a.m + at), v = load_words(a.v + at);
+  Words<float> g = load_words(a.grad + at), p = load_words(a.master + at);
+  Words<float> m = load_words(a.m + at), v = load_words(a.v + at);
   float ps[4], ms[4], vs[4];
   Four<T> rounded;
 #pragma unroll
@@ -130,7 +131,8 @@ void gradient_control(Exec& ex, const GradientControl& o) {
   Table table;
   unsigned end = 0;
   auto flush = [&] {
-    if (end > 0) launch(ex, {"gradient_control", {end}, {kThreads}, 32 * sizeof(double)}, squares_kernel, table, sums.data() + done);
+    Launch l{"gradient_control", {end}, {kThreads}, 32 * sizeof(double)};
+    if (end > 0) launch(ex, l, squares_kernel, table, sums.data() + done);
     done += end, end = 0, table.count = 0;
   };
   for (const View& g : o.grads) {
@@ -140,7 +142,8 @@ void gradient_control(Exec& ex, const GradientControl& o) {
     if (table.count == Table::size) flush();
   }
   flush();
-  launch(ex, {"gradient_control", {1}, {kJoinThreads}, 32 * sizeof(double)}, control_kernel, sums.data(), pieces, o.clip, o.scale, o.control.f32());
+  Launch join{"gradient_control", {1}, {kJoinThreads}, 32 * sizeof(double)};
+  launch(ex, join, control_kernel, sums.data(), pieces, o.clip, o.scale, o.control.f32());
 }
 
 void adamw(Exec& ex, const AdamW& o) {

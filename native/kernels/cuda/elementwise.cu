@@ -84,7 +84,8 @@ void fill(Exec& ex, const Fill& o) {
 void cast(Exec& ex, const Cast& o) {
   int64_t n = o.in.numel();
   if (o.in.dtype == o.out.dtype)  // whatever the elements are
-    return size_of(o.in.dtype) == 4 ? copy(ex, o.in.i32(), o.out.i32(), n) : copy(ex, o.in.as<uint16_t>(), o.out.as<uint16_t>(), n);
+    return size_of(o.in.dtype) == 4 ? copy(ex, o.in.i32(), o.out.i32(), n)
+                                    : copy(ex, o.in.as<uint16_t>(), o.out.as<uint16_t>(), n);
   with_type(o.in.dtype, [&]<typename In>(In) {
     with_type(o.out.dtype, [&]<typename Out>(Out) {
       const In* in = o.in.as<In>();

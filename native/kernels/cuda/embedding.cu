@@ -72,7 +72,7 @@ template <typename T>
 void look_up(Exec& ex, const char* name, const LookUp<T>& a) {
   if (a.rows == 0) return;
   RowTeam team = RowTeam::of<T>(a.h, kKept);
-  with_bool(a.h % Words<T>::size == 0 && aligned(a.table, a.position_table, a.out), [&]<bool wide>(std::bool_constant<wide>) {
+  with_bool(whole_words<T>(a.h, a.table, a.position_table, a.out), [&](auto wide) {
     launch(ex, team.over(name, a.rows), team.block ? look_up_kernel<T, true, wide> : look_up_kernel<T, false, wide>, a);
   });
 }
@@ -82,7 +82,8 @@ void look_up(Exec& ex, const char* name, const LookUp<T>& a) {
 constexpr int kStartThreads = 256;
 
 // Where in `sorted` the tokens of each id begin, in any order, but those of `frozen`. `count` is 0 at first.
-__global__ void __launch_bounds__(kStartThreads) starts_kernel(const int2* sorted /* [T] */, int64_t tokens, int64_t frozen, int* starts, int* count) {
+__global__ void __launch_bounds__(kStartThreads)
+starts_kernel(const int2* sorted /* [T] */, int64_t tokens, int64_t frozen, int* starts /* [T] */, int* count /* [1] */) {
   int64_t i = int64_t(blockIdx.x) * kStartThreads + threadIdx.x;
   int lane = threadIdx.x % 32, id = i < tokens ? sorted[i].x : -1;
   bool start = id >= 0 && id != frozen && (i == 0 || sorted[i - 1].x != id);
@@ -149,7 +150,8 @@ __global__ void __launch_bounds__(kColumnThreads) add_rows_kernel(Rows<T> a) {
 }
 
 // table[ids[t] + offset] += scale dout[t], except in row `frozen`.
-void scatter_add(Exec& ex, const View& ids, int64_t offset, int64_t frozen, float scale, const View& dout, const View& table, const Check& inside) {
+void scatter_add(Exec& ex, const View& ids, int64_t offset, int64_t frozen, float scale, const View& dout, const View& table,
+                 const Check& inside) {
   constexpr int64_t kAtOnce = 1024;  // ids
   int64_t tokens = dout.dim(0), h = dout.dim(1);
   if (tokens == 0) return;
@@ -157,22 +159,24 @@ void scatter_add(Exec& ex, const View& ids, int64_t offset, int64_t frozen, floa
   if (h == 0) return;
   Scratch<int> starts(ex, tokens), count(ex, 1);
   clear(ex, count.data(), sizeof(int));
-  launch(ex, {"embedding_backward", {blocks_for(tokens, kStartThreads)}, {kStartThreads}}, starts_kernel, groups.sorted(), tokens, frozen,
-         starts.data(), count.data());
+  Launch finding{"embedding_backward", {blocks_for(tokens, kStartThreads)}, {kStartThreads}};
+  launch(ex, finding, starts_kernel, groups.sorted(), tokens, frozen, starts.data(), count.data());
   with_type(dout.dtype, [&]<typename T>(T) {
     Rows<T> a{groups.sorted(), starts.data(), count.data(), dout.as<T>(), table.f32(), tokens, int(h), scale};
-    with_bool(h % Words<T>::size == 0 && aligned(a.dout, a.dtable), [&]<bool wide>(std::bool_constant<wide>) {
-      launch(ex, {"embedding_backward", {unsigned(std::min(tokens, kAtOnce)), blocks_for(h, kColumnThreads * Words<T>::size)}, {kColumnThreads}},
-             add_rows_kernel<T, wide>, a);
+    dim3 grid{unsigned(std::min(tokens, kAtOnce)), blocks_for(h, kColumnThreads * Words<T>::size)};
+    with_bool(whole_words<T>(h, a.dout, a.dtable), [&](auto wide) {
+      launch(ex, {"embedding_backward", grid, {kColumnThreads}}, add_rows_kernel<T, wide>, a);
     });
   });
 }
 
 Check token_check(Exec& ex) {
-  return {ex.gpu->fault, "embedding", "token ids below %lld", "%lld at position %lld", "the tokenizer this model was made with"};
+  return {ex.gpu->fault, "embedding", "token ids below %lld", "%lld at position %lld",
+          "the tokenizer this model was made with"};
 }
 Check position_check(Exec& ex) {
-  return {ex.gpu->fault, "embedding", "positions below %lld", "%lld at position %lld", "shorter sequences, or a model with more positions"};
+  return {ex.gpu->fault, "embedding", "positions below %lld", "%lld at position %lld",
+          "shorter sequences, or a model with more positions"};
 }
 
 }  // namespace
@@ -180,22 +184,27 @@ Check position_check(Exec& ex) {
 void embedding_forward(Exec& ex, const EmbeddingForward& o) {
   with_type(o.table.dtype, [&]<typename T>(T) {
     look_up<T>(ex, "embedding_forward",
-               {o.ids.i32(), o.table.as<T>(), o.table.dim(0), o.positions.i32(), o.position_table.as<T>(),
-                o.position_table ? o.position_table.dim(0) : 0, o.position_offset, o.scale, o.out.as<T>(), o.out.dim(0), int(o.table.dim(1)),
-                token_check(ex), position_check(ex)});
+               {.ids = o.ids.i32(), .table = o.table.as<T>(), .table_rows = o.table.dim(0), .positions = o.positions.i32(),
+                .position_table = o.position_table.as<T>(), .position_rows = o.position_table ? o.position_table.dim(0) : 0,
+                .position_offset = o.position_offset, .scale = o.scale, .out = o.out.as<T>(), .rows = o.out.dim(0),
+                .h = int(o.table.dim(1)), .id_inside = token_check(ex), .position_inside = position_check(ex)});
   });
 }
 
 void embedding_backward(Exec& ex, const EmbeddingBackward& o) {
   scatter_add(ex, o.ids, 0, o.frozen_id, o.scale, o.dout, o.dtable, token_check(ex));
-  if (o.dposition_table) scatter_add(ex, o.positions, o.position_offset, -1, 1, o.dout, o.dposition_table, position_check(ex));
+  if (o.dposition_table)
+    scatter_add(ex, o.positions, o.position_offset, -1, 1, o.dout, o.dposition_table, position_check(ex));
 }
 
 void gather_rows(Exec& ex, const GatherRows& o) {
-  Check inside{ex.gpu->fault, "gather_rows", "rows from 0 and below %lld", "%lld at position %lld", "row numbers of this batch"};
+  Check inside{ex.gpu->fault, "gather_rows", "rows from 0 and below %lld", "%lld at position %lld",
+               "row numbers of this batch"};
   with_type(o.x.dtype, [&]<typename T>(T) {
-    look_up<T>(ex, "gather_rows", {o.rows.i32(), o.x.as<T>(), o.x.dim(0), nullptr, nullptr, 0, 0, 1, o.out.as<T>(), o.out.dim(0), int(o.x.dim(1)),
-                                   inside, inside});
+    look_up<T>(ex, "gather_rows", {.ids = o.rows.i32(), .table = o.x.as<T>(), .table_rows = o.x.dim(0), .positions = nullptr,
+                                   .position_table = nullptr, .position_rows = 0, .position_offset = 0, .scale = 1,
+                                   .out = o.out.as<T>(), .rows = o.out.dim(0), .h = int(o.x.dim(1)), .id_inside = inside,
+                                   .position_inside = inside});
   });
 }
 

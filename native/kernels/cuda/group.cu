@@ -57,7 +57,8 @@ __device__ int sum_before(int x, int* scratch /* [kWarps] */) {
 }
 
 // Every pair to its place: digits in order, and the pairs of one digit as they came.
-__global__ void __launch_bounds__(kDigits) place_kernel(const __grid_constant__ Source s, const int* counts /* [blocks, digit] */, int2* out /* [T] */) {
+__global__ void __launch_bounds__(kDigits)
+place_kernel(const __grid_constant__ Source s, const int* counts /* [blocks, kDigits] */, int2* out /* [T] */) {
   int* places = shared_array<int>();            // [kWarps, kDigits]: where the warp's next pair of a digit goes
   int* scratch = places + kWarps * kDigits;     // [kWarps]
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;

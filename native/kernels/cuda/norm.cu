@@ -79,7 +79,8 @@ __global__ void __launch_bounds__(RowPlace<block>::most) norm_forward_kernel(For
 
   T* out = a.out + p.row * a.h;
   each([&](int at, const Words<T>& v, int k) {
-    if constexpr (kKept == 0) residuals[0] = load(residual, at), weights[0] = load(a.weight, at), biases[0] = load(a.bias, at);
+    if constexpr (kKept == 0)
+      residuals[0] = load(residual, at), weights[0] = load(a.weight, at), biases[0] = load(a.bias, at);
     float y[kSize];
 #pragma unroll
     for (int i = 0; i < kSize; ++i) {
@@ -114,7 +115,8 @@ constexpr int kBackwardKept = kSums / Words<T>::size;
 // A team takes a piece of the rows, one after the other. With g = dy * weight and xhat = (x - mean) * rstd:
 // dx = rstd * (g - mean(g) - xhat * mean(g * xhat)), without mean(g) for RMSNorm.
 template <typename T, int kKept, bool block, bool wide>
-__global__ void __launch_bounds__(block && kKept ? kThreadsOfSums : RowPlace<block>::most) norm_backward_kernel(Backward<T> a) {
+__global__ void __launch_bounds__(block && kKept ? kThreadsOfSums : RowPlace<block>::most)
+norm_backward_kernel(Backward<T> a) {
   constexpr int kSize = Words<T>::size, kWords = kKept ? kKept : 1;
   constexpr bool kAhead = kKept > 0 && sizeof(T) == 2;  // whether the next row fits in registers as well
   const RowPlace<block> p;
@@ -226,10 +228,10 @@ void norm_forward(Exec& ex, const NormForward& o) {
   int64_t rows = o.x.dim(0), h = o.x.dim(1);
   if (rows == 0 || h == 0) return;
   with_type(o.x.dtype, [&]<typename T>(T) {
-    Forward<T> a{o.x.as<T>(), o.weight.as<T>(), o.bias.as<T>(), o.residual.as<T>(), o.out.as<T>(), o.mean.f32(), o.rstd.f32(), rows, int(h),
-                 o.eps, o.weight_offset, o.rms};
+    Forward<T> a{o.x.as<T>(), o.weight.as<T>(), o.bias.as<T>(), o.residual.as<T>(), o.out.as<T>(), o.mean.f32(), o.rstd.f32(),
+                 rows, int(h), o.eps, o.weight_offset, o.rms};
     RowTeam team = RowTeam::of<T>(h, kForwardKept);
-    with_bool(h % Words<T>::size == 0 && aligned(a.x, a.weight, a.bias, a.residual, a.out), [&]<bool wide>(std::bool_constant<wide>) {
+    with_bool(whole_words<T>(h, a.x, a.weight, a.bias, a.residual, a.out), [&](auto wide) {
       auto kernel = !team.block                ? norm_forward_kernel<T, kForwardKept, false, wide>
                     : team.keeps(kForwardKept) ? norm_forward_kernel<T, kForwardKept, true, wide>
                                                : norm_forward_kernel<T, 0, true, wide>;
@@ -248,9 +250,9 @@ void norm_backward(Exec& ex, const NormBackward& o) {
     if (!keeps) team.threads = 1024;
     int64_t per_piece = rows_of_piece(rows, team.block), pieces = (rows + per_piece - 1) / per_piece;
     PieceSums sums(ex, pieces, h, o.dweight.f32(), o.dbias.f32());
-    Backward<T> a{o.x.as<T>(), o.weight.as<T>(), o.dout.as<T>(), o.residual_grad.as<T>(), o.rms ? nullptr : o.mean.f32(), o.rstd.f32(),
-                  o.dx.as<T>(), sums.first(), sums.second(), rows, pieces, per_piece, int(h), o.weight_offset};
-    with_bool(h % Words<T>::size == 0 && aligned(a.x, a.weight, a.dout, a.residual_grad, a.dx), [&]<bool wide>(std::bool_constant<wide>) {
+    Backward<T> a{o.x.as<T>(), o.weight.as<T>(), o.dout.as<T>(), o.residual_grad.as<T>(), o.rms ? nullptr : o.mean.f32(),
+                  o.rstd.f32(), o.dx.as<T>(), sums.first(), sums.second(), rows, pieces, per_piece, int(h), o.weight_offset};
+    with_bool(whole_words<T>(h, a.x, a.weight, a.dout, a.residual_grad, a.dx), [&](auto wide) {
       auto kernel = !team.block ? norm_backward_kernel<T, kKept, false, wide>
                     : keeps     ? norm_backward_kernel<T, kKept, true, wide>
                                 : norm_backward_kernel<T, 0, true, wide>;

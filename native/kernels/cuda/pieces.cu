@@ -39,7 +39,8 @@ __global__ void __launch_bounds__(32 * kWarps) join_kernel(Join a, int64_t piece
 void PieceSums::join(const char* name) {
   if (pieces_ == 0 || h_ == 0) return;
   Join a{{first(), second()}, {out_[0], out_[1]}};
-  launch(ex_, {name, {blocks_for(h_, 32), out_[1] ? 2u : 1u}, {32 * kWarps}, kWarps * 32 * int64_t(sizeof(float))}, join_kernel, a, pieces_, h_);
+  Launch l{name, {blocks_for(h_, 32), out_[1] ? 2u : 1u}, {32 * kWarps}, kWarps * 32 * int64_t(sizeof(float))};
+  launch(ex_, l, join_kernel, a, pieces_, h_);
 }
 
 }  // namespace threefold::cuda

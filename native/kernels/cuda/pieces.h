@@ -10,7 +10,8 @@ class PieceSums {
  public:
   // Sums of the gradients that are not nullptr.
   PieceSums(Exec& ex, int64_t pieces, int64_t h, float* first, float* second = nullptr)
-      : ex_(ex), pieces_(pieces), h_(h), out_{first, second}, sums_{{ex, first ? pieces * h : 0}, {ex, second ? pieces * h : 0}} {}
+      : ex_(ex), pieces_(pieces), h_(h), out_{first, second},
+        sums_{{ex, first ? pieces * h : 0}, {ex, second ? pieces * h : 0}} {}
   // [pieces, h], or nullptr; every element is to be written.
   float* first() { return out_[0] ? sums_[0].data() : nullptr; }
   float* second() { return out_[1] ? sums_[1].data() : nullptr; }

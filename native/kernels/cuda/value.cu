@@ -32,7 +32,8 @@ constexpr int kKept = 2;  // words of a row on their way at a time
 
 // A team for each chosen row.
 template <typename T, bool block, bool wide>
-__global__ void __launch_bounds__(RowPlace<block>::most) value_kernel(Chosen c, const T* hidden /* [T, H] */, const T* weight /* [H] */, int h, float* values /* [R] */) {
+__global__ void __launch_bounds__(RowPlace<block>::most)
+value_kernel(Chosen c, const T* hidden /* [T, H] */, const T* weight /* [H] */, int h, float* values /* [R] */) {
   constexpr int kSize = Words<T>::size;
   const RowPlace<block> p;
   if (p.row >= c.r) return;
@@ -65,7 +66,8 @@ __global__ void note_kernel(Chosen c) {
 
 // A team for each row of dhidden: dvalue * weight where the row was chosen, else 0.
 template <typename T, bool block, bool wide>
-__global__ void __launch_bounds__(RowPlace<block>::most) dhidden_kernel(Chosen c, const float* dvalues /* [R] */, const T* weight /* [H] */, int h, T* dhidden /* [T, H] */) {
+__global__ void __launch_bounds__(RowPlace<block>::most)
+dhidden_kernel(Chosen c, const float* dvalues /* [R] */, const T* weight /* [H] */, int h, T* dhidden /* [T, H] */) {
   constexpr int kSize = Words<T>::size;
   const RowPlace<block> p;
   if (p.row >= c.tokens) return;
@@ -90,8 +92,8 @@ constexpr int kColumnThreads = 128, kPiece = 64, kBatch = 8;  // rows of a piece
 
 // sums[piece, columns] of dvalue * hidden over the rows of a piece, in order: a thread takes some columns.
 template <typename T, bool wide>
-__global__ void __launch_bounds__(kColumnThreads) dweight_kernel(Chosen c, const T* hidden /* [T, H] */, const float* dvalues /* [R] */, int h,
-                                                                 float* sums /* [pieces, H] */) {
+__global__ void __launch_bounds__(kColumnThreads)
+dweight_kernel(Chosen c, const T* hidden /* [T, H] */, const float* dvalues /* [R] */, int h, float* sums /* [pieces, H] */) {
   constexpr int kSize = Words<T>::size;
   int at = (blockIdx.y * kColumnThreads + threadIdx.x) * kSize;
   if (at >= h) return;
@@ -126,9 +128,9 @@ void value_forward(Exec& ex, const ValueForward& o) {
   with_type(o.hidden.dtype, [&]<typename T>(T) {
     const T *hidden = o.hidden.as<T>(), *weight = o.weight.as<T>();
     RowTeam team = RowTeam::of<T>(h, kKept);
-    with_bool(h % Words<T>::size == 0 && aligned(hidden, weight), [&]<bool wide>(std::bool_constant<wide>) {
-      launch(ex, team.over("value_forward", r, 32 * sizeof(float)), team.block ? value_kernel<T, true, wide> : value_kernel<T, false, wide>, c, hidden,
-             weight, h, o.values.f32());
+    with_bool(whole_words<T>(h, hidden, weight), [&](auto wide) {
+      auto kernel = team.block ? value_kernel<T, true, wide> : value_kernel<T, false, wide>;
+      launch(ex, team.over("value_forward", r, 32 * sizeof(float)), kernel, c, hidden, weight, h, o.values.f32());
     });
   });
 }
@@ -144,17 +146,17 @@ void value_backward(Exec& ex, const ValueBackward& o) {
     const float* dvalues = o.dvalues.f32();
     if (T* dhidden = o.dhidden.as<T>()) {
       RowTeam team = RowTeam::of<T>(h, 4);
-      with_bool(h % Words<T>::size == 0 && aligned(dhidden, weight), [&]<bool wide>(std::bool_constant<wide>) {
-        launch(ex, team.over("value_backward", tokens), team.block ? dhidden_kernel<T, true, wide> : dhidden_kernel<T, false, wide>, c, dvalues, weight,
-               h, dhidden);
+      with_bool(whole_words<T>(h, dhidden, weight), [&](auto wide) {
+        auto kernel = team.block ? dhidden_kernel<T, true, wide> : dhidden_kernel<T, false, wide>;
+        launch(ex, team.over("value_backward", tokens), kernel, c, dvalues, weight, h, dhidden);
       });
     }
     if (!o.dweight || r == 0) return;
     int64_t pieces = (r + kPiece - 1) / kPiece;
     PieceSums sums(ex, pieces, h, o.dweight.f32());
-    with_bool(h % Words<T>::size == 0 && aligned(hidden), [&]<bool wide>(std::bool_constant<wide>) {
-      launch(ex, {"value_backward", {unsigned(pieces), blocks_for(h, kColumnThreads * Words<T>::size)}, {kColumnThreads}}, dweight_kernel<T, wide>, c,
-             hidden, dvalues, h, sums.first());
+    with_bool(whole_words<T>(h, hidden), [&](auto wide) {
+      Launch l{"value_backward", {unsigned(pieces), blocks_for(h, kColumnThreads * Words<T>::size)}, {kColumnThreads}};
+      launch(ex, l, dweight_kernel<T, wide>, c, hidden, dvalues, h, sums.first());
     });
     sums.join("value_backward");
   });

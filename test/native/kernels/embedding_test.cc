@@ -93,7 +93,8 @@ TEST(embedding_backward_takes_many_tokens_ids_and_columns) {
     for (int64_t i = 0; i < t; ++i)
       if (i % 3 == 0) id[i] = double(i % 2);
     for_each_device([&](DType d) {
-      Buffer ids(DType::i32, {t}, id), dout(d, {t, h}, random_values(5, t * h, 0.1)), got(DType::f32, {v, h}), want(DType::f32, {v, h});
+      Buffer ids(DType::i32, {t}, id), dout(d, {t, h}, random_values(5, t * h, 0.1));
+      Buffer got(DType::f32, {v, h}), want(DType::f32, {v, h});
       for (int64_t i = 0; i < v * h; ++i) got.view.f32()[i] = want.view.f32()[i] = float(i % 7);
       for (int64_t i = 0; i < t * h; ++i) want.view.f32()[int64_t(id[i / h]) * h + i % h] += float(dout.get(i));
       ops.embedding_backward(machine(2).ex, {.ids = ids.view, .dout = dout.view, .dtable = got.view});
@@ -156,9 +157,12 @@ TEST(embedding_names_a_bad_id) {
     Buffer table(DType::f32, {5, 3}), out(DType::f32, {4, 3}), positions(DType::i32, {4}, {0, 1, 2, 3});
     for (double bad : {-1.0, 5.0}) {
       Buffer ids(DType::i32, {4}, {0, 4, bad, 1});
-      std::string at = std::to_string(int(bad)) + " at position 2", whole = "[embedding] expected token ids below 5, received " + at;
-      CHECK(has(message_of([&] { ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view}); }), whole.c_str()));
-      CHECK(has(message_of([&] { ops.embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = table.view}); }), whole.c_str()));
+      std::string at = std::to_string(int(bad)) + " at position 2";
+      std::string whole = "[embedding] expected token ids below 5, received " + at;
+      CHECK(has(message_of([&] { ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view}); }),
+                whole.c_str()));
+      CHECK(has(message_of([&] { ops.embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = table.view}); }),
+                whole.c_str()));
       CHECK(has(message_of([&] { ops.gather_rows(ex, {.x = table.view, .rows = ids.view, .out = out.view}); }), at.c_str()));
     }
     Buffer ids(DType::i32, {4}, {0, 4, 2, 1}), narrow(DType::f32, {3, 3}), thin(DType::f32, {4, 2});

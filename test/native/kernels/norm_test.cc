@@ -138,8 +138,8 @@ std::vector<Values> derivatives(const Sizes& c, const Inputs& in) {
 
 // Rows for whole blocks, in and out of registers, aligned or not, and more rows than one piece.
 TEST(norm_long_rows_match_float64) {
-  for (const Sizes& c : {Sizes{false, true, 9, 600}, {true, false, 9, 1027, 1}, {false, true, 3, 9000}, {true, false, 1, 17000},
-                         {false, true, 1, 16391}, {false, true, 600, 8}}) {
+  for (const Sizes& c : {Sizes{false, true, 9, 600}, {true, false, 3, 1027, 1}, {false, true, 2, 9000}, {true, true, 1, 16391},
+                         {false, true, 600, 8}}) {
     Inputs in(c);
     Values want = plus(norm(c.rms, in.x, in.weight, in.bias, c.offset), in.residual);
     std::vector<Values> slopes = derivatives(c, in);
@@ -151,7 +151,7 @@ TEST(norm_long_rows_match_float64) {
       check_close("dweight", got[1], slopes[1], 2e-6, 2e-5);
       check_close("dbias", got[2], slopes[2], 2e-6, 2e-5);
       for (int alias : {1, 2})
-        if (c.h < 2000 || alias == 2) CHECK(same_bits(got[0], backward(machine(2).ex, d, c, in, true, alias)[0]));
+        if (c.h < 10000) CHECK(same_bits(got[0], backward(machine(2).ex, d, c, in, true, alias)[0]));
     });
   }
 }
@@ -161,13 +161,15 @@ TEST(norm_bits_do_not_depend_on_the_address) {
   for_each_device([](DType d) {
     for (int64_t h : {40, 1040}) {
       int64_t t = 3;
-      Buffer x(d, {t, h}, random_values(1, t * h)), w(d, {h}, random_values(2, h)), dout(d, {t, h}, random_values(3, t * h)), out(d, {t, h}), dx(d, {t, h});
+      Buffer x(d, {t, h}, random_values(1, t * h)), w(d, {h}, random_values(2, h)), dout(d, {t, h}, random_values(3, t * h));
+      Buffer out(d, {t, h}), dx(d, {t, h});
       Buffer moved(d, {t * h + 1}), moved_out(d, {t * h + 1}), moved_dx(d, {t * h + 1}), rstd(DType::f32, {t});
       for (int64_t i = 0; i < t * h; ++i) moved.set(i + 1, x.get(i));
       Buffer dw(DType::f32, {h}, Values(h)), moved_dw(dw);
       auto both = [&](const View& x, const View& out, const View& dx, const View& dw) {
         ops.norm_forward(machine(2).ex, {.rms = true, .x = x, .weight = w.view, .out = out, .rstd = rstd.view});
-        ops.norm_backward(machine(2).ex, {.rms = true, .x = x, .weight = w.view, .mean = {}, .rstd = rstd.view, .dout = dout.view, .dx = dx, .dweight = dw});
+        ops.norm_backward(machine(2).ex, {.rms = true, .x = x, .weight = w.view, .mean = {}, .rstd = rstd.view,
+                                           .dout = dout.view, .dx = dx, .dweight = dw});
       };
       both(x.view, out.view, dx.view, dw.view);
       both(moved.view.at(1, {t, h}), moved_out.view.at(1, {t, h}), moved_dx.view.at(1, {t, h}), moved_dw.view);

@@ -9,7 +9,8 @@ namespace {
 struct Sizes {
   int64_t t, h, r;
 };
-constexpr Sizes kCases[] = {{1, 1, 1}, {9, 7, 4}, {5, 32, 5}, {600, 33, 580}, {12, 100, 1}, {4, 300, 0}, {20, 1104, 13}, {2, 17000, 2}};
+constexpr Sizes kCases[] = {{1, 1, 1},   {9, 7, 4},   {5, 32, 5},     {600, 33, 580},
+                            {12, 100, 1}, {4, 300, 0}, {20, 1104, 13}, {2, 17000, 2}};
 
 Values values_of(const Values& hidden, const Values& weight, const Values& rows) {
   size_t h = weight.size();
@@ -81,19 +82,22 @@ TEST(value_rows_do_not_depend_on_the_batch) {
 TEST(value_refuses_wrong_operands) {
   Exec& ex = machine(1).ex;
   Buffer hidden(DType::f32, {3, 4}), weight(DType::f32, {4}), bad(DType::f32, {5}), out(DType::f32, {2});
-  Buffer outside(DType::i32, {2}, {0, 3}), below(DType::i32, {2}, {-1, 0}), twice(DType::i32, {2}, {1, 1}), rows(DType::i32, {2}, {2, 0});
+  Buffer outside(DType::i32, {2}, {0, 3}), below(DType::i32, {2}, {-1, 0}), twice(DType::i32, {2}, {1, 1});
+  Buffer rows(DType::i32, {2}, {2, 0});
   auto forward = [&](const View& w, const View& r, const View& v) {
     return message_of([&] { ops.value_forward(ex, {.hidden = hidden.view, .weight = w, .rows = r, .values = v}); });
   };
   auto backward = [&](const View& r) {
     Buffer dhidden(DType::f32, {3, 4}), dweight(DType::f32, {4});
     return message_of([&] {
-      ops.value_backward(ex, {.hidden = hidden.view, .weight = weight.view, .rows = r, .dvalues = out.view, .dhidden = dhidden.view, .dweight = dweight.view});
+      ops.value_backward(ex, {.hidden = hidden.view, .weight = weight.view, .rows = r, .dvalues = out.view,
+                               .dhidden = dhidden.view, .dweight = dweight.view});
     });
   };
   for_each_device([&] {
     CHECK(has(forward(bad.view, rows.view, out.view), "weight"));
-    CHECK(has(forward(weight.view, outside.view, out.view), "[value_forward] expected rows from 0 and below 3, received 3 at position 1"));
+    CHECK(has(forward(weight.view, outside.view, out.view),
+              "[value_forward] expected rows from 0 and below 3, received 3 at position 1"));
     CHECK(has(forward(weight.view, below.view, out.view), "-1 at position 0"));
     CHECK(has(forward(weight.view, twice.view, out.view), "each row at most once, received row 1 twice"));
     CHECK(has(forward(weight.view, rows.view, bad.view), "values"));

@@ -37,9 +37,15 @@ struct RowPlace {
   int64_t row;
   int lane, team;
   __device__ __forceinline__ RowPlace()
-      : row(block ? blockIdx.x : int64_t(blockIdx.x) * kRowsOfWarps + threadIdx.x / 32), lane(block ? threadIdx.x : threadIdx.x % 32),
-        team(block ? blockDim.x : 32) {}
+      : row(block ? blockIdx.x : int64_t(blockIdx.x) * kRowsOfWarps + threadIdx.x / 32),
+        lane(block ? threadIdx.x : threadIdx.x % 32), team(block ? blockDim.x : 32) {}
 };
+
+// Whether rows of h elements at these addresses are moved in whole words.
+template <typename T, typename... P>
+bool whole_words(int64_t h, const P*... p) {
+  return h % Words<T>::size == 0 && aligned(p...);
+}
 
 // Sums of n numbers of every thread over its team; each thread gets them. A block needs `scratch`: 32 n floats of shared
 // memory that the sums before did not use.

@@ -16,7 +16,9 @@ struct Stretch {
   // Of stretch `number` in [0, n): whether it lies inside; where group j of this thread begins; f(i) for the elements
   // of this thread, one by one.
   __device__ static bool inside(int64_t number, int64_t n) { return (number + 1) * elements <= n; }
-  __device__ static int64_t at(int64_t number, int j) { return number * elements + (j * threads + int(threadIdx.x)) * kSize; }
+  __device__ static int64_t at(int64_t number, int j) {
+    return number * elements + (j * threads + int(threadIdx.x)) * kSize;
+  }
   template <typename F>
   __device__ static void one_by_one(int64_t number, int64_t n, F f) {
     int64_t end = min((number + 1) * elements, n);

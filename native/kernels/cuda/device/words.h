@@ -78,7 +78,7 @@ __device__ __forceinline__ void store_words(T* p, int64_t count, bool wide, cons
     }
 }
 
-// Whether every pointer given lies at a multiple of 16 bytes; nullptr does.
+// Whether every pointer given lies at a multiple of 16 bytes; nullptr does. Address and shape alone choose the way.
 template <typename... P>
 bool aligned(const P*... p) {
   return ((reinterpret_cast<uintptr_t>(p) | ... | 0) % 16) == 0;
