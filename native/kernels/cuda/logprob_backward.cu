@@ -43,7 +43,8 @@ __device__ __forceinline__ void store_columns(T* row, int c, int n, const float 
 //   d logprob / dz = onehot(target) - p,  d entropy / dz = -p (log p + entropy).
 template <typename T>
 __global__ void __launch_bounds__(kThreads)
-logit_gradient_kernel(const float* logits, int width, Softcap cap, float inv_temperature, int64_t v0, RowGradients rows, T* dlogits) {
+logit_gradient_kernel(const float* logits, int width, Softcap cap, float inv_temperature, int64_t v0, RowGradients rows,
+                      T* dlogits) {
   int c = (blockIdx.x * kThreads + threadIdx.x) * kEach;
   int64_t row = blockIdx.y;
   if (c >= width) return;
@@ -69,7 +70,8 @@ logit_gradient_kernel(const float* logits, int width, Softcap cap, float inv_tem
 
 // dhidden[rows[i]] = sums[i]. sums [n, h], rows [n], dhidden [t, h]
 template <typename T>
-__global__ void __launch_bounds__(kThreads) scatter_kernel(const float* sums, const int32_t* rows, int h, int64_t t, T* dhidden) {
+__global__ void __launch_bounds__(kThreads)
+scatter_kernel(const float* sums, const int32_t* rows, int h, int64_t t, T* dhidden) {
   int c = (blockIdx.x * kThreads + threadIdx.x) * kEach;
   int64_t row = rows[blockIdx.y];
   if (c >= h || row < 0 || row >= t) return;
@@ -108,18 +110,20 @@ void logprob_backward(Exec& ex, const LogprobBackward& o) {
       View dlogits{type == DType::f32 ? static_cast<void*>(memory.data()) : narrow.data(), type, logits.shape};
       matmul(ex, {.a = hidden, .b = weight, .out = logits, .bias = o.bias ? o.bias.rows(v0, end) : View{}});
       with_type(type, [&]<typename T>(T) {
-        launch(ex, {"logit_gradient", {blocks_for(end - v0, kThreads * kEach), unsigned(n)}, {kThreads}}, logit_gradient_kernel<T>,
-               logits.f32(), int(end - v0), Softcap(o.softcap), o.inv_temperature, v0, given, dlogits.as<T>());
+        launch(ex, {"logit_gradient", {blocks_for(end - v0, kThreads * kEach), unsigned(n)}, {kThreads}},
+               logit_gradient_kernel<T>, logits.f32(), int(end - v0), Softcap(o.softcap), o.inv_temperature, v0, given,
+               dlogits.as<T>());
       });
       if (o.dhidden) matmul(ex, {.a = dlogits, .b = weight, .out = dhidden, .trans_b = false, .accumulate = true});
       if (o.dweight)
-        matmul(ex, {.a = dlogits, .b = hidden, .out = o.dweight.rows(v0, end), .trans_a = true, .trans_b = false, .accumulate = true});
+        matmul(ex, {.a = dlogits, .b = hidden, .out = o.dweight.rows(v0, end), .trans_a = true, .trans_b = false,
+                    .accumulate = true});
       if (o.dbias) column_sum(ex, {.x = dlogits, .out = o.dbias.rows(v0, end)});
     }
     if (o.dhidden)
       with_type(type, [&]<typename T>(T) {
-        launch(ex, {"logprob_scatter", {blocks_for(h, kThreads * kEach), unsigned(n)}, {kThreads}}, scatter_kernel<T>, sums.data(),
-               rows.i32(), int(h), t, o.dhidden.as<T>());
+        launch(ex, {"logprob_scatter", {blocks_for(h, kThreads * kEach), unsigned(n)}, {kThreads}}, scatter_kernel<T>,
+               sums.data(), rows.i32(), int(h), t, o.dhidden.as<T>());
       });
   }
 }

@@ -94,7 +94,8 @@ __device__ bool settings_hold(const Rows& r, const Checks& checks, int64_t b) {
   float t = r.inv_temperature[b], p = r.top_p[b], least = r.min_p ? r.min_p[b] : 0;
   if (r.edit_starts) {
     int64_t first = r.edit_starts[b], end = r.edit_starts[b + 1];
-    bool rising = first >= 0 && first <= end && end <= r.edit_count && (b > 0 || first == 0) && (b + 1 < r.rows || end == r.edit_count);
+    bool rising = first >= 0 && first <= end && end <= r.edit_count && (b > 0 || first == 0);
+    rising = rising && (b + 1 < r.rows || end == r.edit_count);
     if (!rising && threadIdx.x == 0) checks.starts.raise(r.edit_count, 0, 0);
     if (!rising) return false;
   }
@@ -137,7 +138,9 @@ struct Weigh {
   }
 };
 
-__device__ __forceinline__ bool drawable(const SoftmaxState& s) { return s.sum > 0 && s.sum < INFINITY && fabsf(s.max) < INFINITY; }
+__device__ __forceinline__ bool drawable(const SoftmaxState& s) {
+  return s.sum > 0 && s.sum < INFINITY && fabsf(s.max) < INFINITY;
+}
 
 struct NarrowShared {
   SelectShared select;
@@ -231,12 +234,13 @@ void sample(Exec& ex, const Sample& o) {
   Scratch<float> edited(ex, o.edit_starts ? rows * v : 0);
   Scratch<Choice> choices(ex, rows);
   Scratch<Mass> sums(ex, rows * tiles);
-  Rows r{.logits = o.logits.f32(), .cap = Softcap(o.softcap), .inv_temperature = o.inv_temperature.f32(), .top_p = o.top_p.f32(),
-         .min_p = o.min_p.f32(), .top_k = o.top_k.i32(), .edit_starts = o.edit_starts.i32(), .edit_ids = o.edit_ids.i32(),
-         .edits = o.edits.f32(), .seeds = o.seeds.as<uint32_t>(), .positions = o.positions.i32(), .tokens = o.tokens.i32(),
-         .logprobs = o.logprobs.f32(), .rows = rows, .edit_count = o.edit_starts ? o.edits.dim(0) : 0, .n = int(v),
-         .tiles = int(tiles), .scale = std::ldexp(1.0f, 63 - std::bit_width(uint64_t(v))), .parts = parts.data(),
-         .edited = edited.data(), .choices = choices.data(), .sums = sums.data()};
+  Rows r{.logits = o.logits.f32(), .cap = Softcap(o.softcap), .inv_temperature = o.inv_temperature.f32(),
+         .top_p = o.top_p.f32(), .min_p = o.min_p.f32(), .top_k = o.top_k.i32(), .edit_starts = o.edit_starts.i32(),
+         .edit_ids = o.edit_ids.i32(), .edits = o.edits.f32(), .seeds = o.seeds.as<uint32_t>(),
+         .positions = o.positions.i32(), .tokens = o.tokens.i32(), .logprobs = o.logprobs.f32(), .rows = rows,
+         .edit_count = o.edit_starts ? o.edits.dim(0) : 0, .n = int(v), .tiles = int(tiles),
+         .scale = std::ldexp(1.0f, 63 - std::bit_width(uint64_t(v))), .parts = parts.data(), .edited = edited.data(),
+         .choices = choices.data(), .sums = sums.data()};
   Fault* fault = ex.gpu->fault;
   const char *where = "sample", *number = "another number in row %lld", *off = "1, which is off";
   Checks checks = {

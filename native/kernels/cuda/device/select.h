@@ -116,7 +116,8 @@ __device__ __forceinline__ Place find_tile(Sum sum_of, int tiles, Mass threshold
     unsigned above = __ballot_sync(kFull, up_to > threshold);
     if (above) {
       int lane_found = __ffs(int(above)) - 1;
-      return {base + lane_found, __shfl_sync(kFull, threshold - (up_to - own), lane_found), __shfl_sync(kFull, own, lane_found)};
+      Mass at = threshold - (up_to - own);
+      return {base + lane_found, __shfl_sync(kFull, at, lane_found), __shfl_sync(kFull, own, lane_found)};
     }
     carried = __shfl_sync(kFull, up_to, 31);
     if (base + 32 >= tiles) return {0, 0, 0};
@@ -177,7 +178,8 @@ __device__ __forceinline__ Mass block_before(Mass x, Mass* warp_sums, Mass& tota
 // threads of a block, a power of two: radix select over the bits of the keys until the last bin is needed whole, then over
 // the columns of equal logits. sums [tiles]: scratch
 template <typename MassOf, typename Target>
-__device__ __forceinline__ Cut select(const LogitRow& row, const Cut& within, MassOf mass_of, Target target, SelectShared& s, Mass* sums) {
+__device__ __forceinline__ Cut select(const LogitRow& row, const Cut& within, MassOf mass_of, Target target, SelectShared& s,
+                                      Mass* sums) {
   uint32_t prefix = 0;  // of the keys in the bin that holds the last token
   Mass left = 0;        // what that bin has to give
   for (int shift = 21, bits = 11;; bits = min(shift, 11), shift -= bits) {
