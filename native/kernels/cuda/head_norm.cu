@@ -1,11 +1,8 @@
-// RMSNorm of each query and key head (Dehghani et al. 2023). A head of D elements is held by the smallest power of two of
-// lanes that have 8 elements each; its sums are a chain of 8 in each lane, then a tree over those lanes, whatever the rest
-// of the grid looks like.
+// RMSNorm of each query and key head (Dehghani et al. 2023).
 #include <algorithm>
 
 #include "kernels/cuda/cuda.h"
-#include "kernels/cuda/device/element.h"
-#include "kernels/cuda/device/reduce.h"
+#include "kernels/cuda/device/head.h"
 #include "kernels/cuda/device/shared.h"
 #include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launch.h"
@@ -13,7 +10,6 @@
 namespace threefold::cuda {
 namespace {
 
-constexpr int kEach = 8;      // elements of one lane
 constexpr int kThreads = 256;
 constexpr int kPiece = 16;    // tokens whose weight gradients are summed together before they join the total, in order
 
@@ -25,55 +21,8 @@ struct Heads {
   bool packed;         // every head begins at a multiple of 16 bytes
 };
 
-// Elements [first, first + 8) of a head, 0 from D on.
-template <typename T>
-__device__ __forceinline__ void load(const T* head, int first, int d, bool packed, float (&x)[kEach]) {
-  if (packed && first < d) {
-#pragma unroll
-    for (int i = 0; i < kEach; i += Pack<T>::size) {
-      if (first + i < d) {
-        Pack<T> p = load_pack(head + first + i);
-#pragma unroll
-        for (int j = 0; j < Pack<T>::size; ++j) x[i + j] = to_float(p.v[j]);
-      } else {
-#pragma unroll
-        for (int j = 0; j < Pack<T>::size; ++j) x[i + j] = 0;
-      }
-    }
-    return;
-  }
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) x[i] = first + i < d ? to_float(head[first + i]) : 0;
-}
-template <typename T>
-__device__ __forceinline__ void store(T* head, int first, int d, bool packed, const float (&x)[kEach]) {
-#pragma unroll
-  for (int i = 0; i < kEach; i += Pack<T>::size) {
-    Pack<T> p;
-#pragma unroll
-    for (int j = 0; j < Pack<T>::size; ++j) p.v[j] = from_float<T>(x[i + j]);
-    if (packed && first + i < d)
-      store_pack(head + first + i, p);
-    else
-#pragma unroll
-      for (int j = 0; j < Pack<T>::size; ++j)
-        if (first + i + j < d) head[first + i + j] = p.v[j];
-  }
-}
-
-// Of the lanes of one head, each of which gets it.
-__device__ __forceinline__ float head_sum(float x, int lanes) {
-  for (int with = lanes / 2; with > 0; with /= 2) x += __shfl_xor_sync(kFull, x, with);
-  return x;
-}
-__device__ __forceinline__ float dot(const float (&a)[kEach], const float (&b)[kEach]) {
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kEach; ++i) sum = fmaf(a[i], b[i], sum);
-  return sum;
-}
 __device__ __forceinline__ float reciprocal_rms(const float (&x)[kEach], const Heads& s) {
-  return 1 / sqrtf(head_sum(dot(x, x), s.lanes) / float(s.d) + s.eps);
+  return 1 / sqrtf(head_dot(x, x, s.lanes) / float(s.d) + s.eps);
 }
 
 // qkv, out [T, row]; weights [D]. One block per token.
@@ -83,17 +32,17 @@ __global__ void __launch_bounds__(kThreads) head_norm_kernel(const T* qkv, const
   T* to = out + blockIdx.x * s.row;
   int first = threadIdx.x % s.lanes * kEach, at_once = blockDim.x / s.lanes;
   float weight[2][kEach];
-  load(q_weight, first, s.d, s.packed, weight[0]);
-  load(k_weight, first, s.d, s.packed, weight[1]);
+  load_head(q_weight, first, s.d, s.packed, weight[0]);
+  load_head(k_weight, first, s.d, s.packed, weight[1]);
   for (int begin = 0; begin < s.heads + s.keys; begin += at_once) {  // every lane takes part in the sums
     int head = begin + threadIdx.x / s.lanes;
     bool inside = head < s.heads + s.keys;
     float x[kEach] = {};
-    if (inside) load(from + head * s.d, first, s.d, s.packed, x);
+    if (inside) load_head(from + head * s.d, first, s.d, s.packed, x);
     float rstd = reciprocal_rms(x, s);
 #pragma unroll
     for (int i = 0; i < kEach; ++i) x[i] = x[i] * rstd * ((head < s.heads ? weight[0][i] : weight[1][i]) + s.weight_offset);
-    if (inside) store(to + head * s.d, first, s.d, s.packed, x);
+    if (inside) store_head(to + head * s.d, first, s.d, s.packed, x);
   }
   if (from == to) return;
   int begin = (s.heads + s.keys) * s.d, values = s.keys * s.d, step = s.packed ? Pack<T>::size : 1;
@@ -114,14 +63,14 @@ __global__ void __launch_bounds__(kThreads) head_norm_backward_kernel(const T* q
   int64_t token = int64_t(blockIdx.x) * kPiece;
   int count = int(tokens - token < kPiece ? tokens - token : kPiece) * total;
   float weight[2][kEach], sum[2][kEach] = {};
-  load(q_weight, first, s.d, s.packed, weight[0]);
-  load(k_weight, first, s.d, s.packed, weight[1]);
+  load_head(q_weight, first, s.d, s.packed, weight[0]);
+  load_head(k_weight, first, s.d, s.packed, weight[1]);
   for (int begin = 0; begin < count; begin += at_once) {
     int i = begin + threadIdx.x / s.lanes, head = i % total;
     bool inside = i < count, key = head >= s.heads;
     int64_t at = (token + i / total) * s.row + head * s.d;
     float x[kEach] = {}, g[kEach] = {};
-    if (inside) load(qkv + at, first, s.d, s.packed, x), load(dqkv + at, first, s.d, s.packed, g);
+    if (inside) load_head(qkv + at, first, s.d, s.packed, x), load_head(dqkv + at, first, s.d, s.packed, g);
     float rstd = reciprocal_rms(x, s);
 #pragma unroll
     for (int j = 0; j < kEach; ++j) {
@@ -131,10 +80,10 @@ __global__ void __launch_bounds__(kThreads) head_norm_backward_kernel(const T* q
       sum[1][j] += key ? product : 0;
       g[j] *= (key ? weight[1][j] : weight[0][j]) + s.weight_offset;
     }
-    float mean = head_sum(dot(g, x), s.lanes) / float(s.d);
+    float mean = head_dot(g, x, s.lanes) / float(s.d);
 #pragma unroll
     for (int j = 0; j < kEach; ++j) g[j] = fmaf(-mean, x[j], g[j]) * rstd;
-    if (inside) store(dqkv + at, first, s.d, s.packed, g);
+    if (inside) store_head(dqkv + at, first, s.d, s.packed, g);
   }
   float* shared = shared_array<float>();  // [2, at_once, lanes * 8]
   int width = s.lanes * kEach;
@@ -171,8 +120,7 @@ __global__ void head_norm_weight_kernel(const float* sums, float* dq_weight, flo
 
 template <typename T>
 Heads heads_of(const AttentionShape& s, float eps, float weight_offset, std::initializer_list<View> in_packs) {
-  Heads h{int(s.heads), int(s.kv_heads), int(s.head_dim), 1, s.row(), eps, weight_offset, true};
-  while (h.lanes * kEach < h.d) h.lanes *= 2;
+  Heads h{int(s.heads), int(s.kv_heads), int(s.head_dim), lanes_of_head(s.head_dim), s.row(), eps, weight_offset, true};
   for (const View& v : in_packs) h.packed = h.packed && packs(v.as<T>(), s.head_dim);
   return h;
 }

@@ -34,6 +34,11 @@ inline void store_16(void* p, uint4 x) {
   std::memcpy(p, &x, 16);
 }
 
+inline float exp2(float x) {
+  float r = std::exp2(x);
+  return r < 0x1p-126f ? 0 : r;  // NaN stays
+}
+
 // Whether [p, p + bytes) lies in the block's shared memory, `alignment` bytes aligned.
 inline void expect_shared(const char* what, const void* p, int64_t bytes, int64_t alignment) {
   emulated::Block& block = *emulated::thread().block;
@@ -43,13 +48,15 @@ inline void expect_shared(const char* what, const void* p, int64_t bytes, int64_
   if (at % alignment) block.broken({"%s at a multiple of %lld bytes", what, (long long)alignment}, {"byte %lld", (long long)at});
 }
 
-inline void copy_async_16(void* shared, const void* global, int filled) {
-  expect_shared("cp.async", shared, 16, 16);
+inline void copy_async(void* shared, const void* global, int bytes, int filled) {
+  expect_shared("cp.async", shared, bytes, bytes);
   emulated::Thread& t = emulated::thread();
-  if (filled < 0 || filled > 16) t.block->broken("cp.async of 0 to 16 bytes", {"%d", filled});
-  if (reinterpret_cast<uintptr_t>(global) % 16) t.block->broken("cp.async from a 16-byte aligned address", "another");
-  t.copies.push_back({shared, global, 16, filled, t.open_group});
+  if (filled < 0 || filled > bytes) t.block->broken({"cp.async of 0 to %d bytes", bytes}, {"%d", filled});
+  if (reinterpret_cast<uintptr_t>(global) % uintptr_t(bytes)) t.block->broken({"cp.async from an address that is a multiple of %d", bytes}, "another");
+  t.copies.push_back({shared, global, bytes, filled, t.open_group});
 }
+inline void copy_async_16(void* shared, const void* global, int filled) { copy_async(shared, global, 16, filled); }
+inline void copy_async_8(void* shared, const void* global, int filled) { copy_async(shared, global, 8, filled); }
 inline void copy_async_commit() { ++emulated::thread().open_group; }
 // Only now do the copies take effect, and read their source.
 template <int pending>

@@ -173,6 +173,7 @@ TEST(sample_cuts_keep_the_right_tokens) {
       {{1, 3, 2, 3, 2}, 3, 1, {1, 2, 3}},
       {{1, 1, 1, 1}, 2, 1, {0, 1}},
       {{-1, -0.0, 0.0}, 1, 1, {1}},            // 0 ties with -0
+      {{1, 1, 1, 1, 0}, 2, 0.99f, {0, 1}},     // a tie at one cut stays cut at the next
       {{1, 1, 1, 1}, 9, 1, {0, 1, 2, 3}},      // more than there are: off
       {{eighth, half, eighth, quarter}, 0, 0.5f, {1}},
       {{eighth, half, eighth, quarter}, 0, 0.6f, {1, 3}},
@@ -300,20 +301,25 @@ TEST(sample_draws_the_same_on_every_device) {
       }
 }
 
-// More tiles than a warp has lanes.
+// More tiles than a warp has lanes, and sums over many tokens of little weight.
 TEST(sample_of_a_large_vocabulary) {
-  Row row = row_of(5, 33 * 1024 + 5, 1, 1);
-  for (double& x : row.logits) x = 0;
-  Row cut = row;
-  cut.top_k = 33 * 1024 + 4;  // all but the last one of the equal ones
-  std::vector<Row> rows;
-  for (int i = 0; i < 3; ++i) rows.push_back(row), rows.push_back(cut), rows[size_t(2 * i)].position = rows[size_t(2 * i + 1)].position = i;
+  constexpr int64_t kV = 33 * 1024 + 5;
+  Row flat{.logits = Values(kV, 0)}, cut = flat, peaked = flat;
+  cut.top_k = kV - 1;
+  peaked.logits[kV / 2] = 10.5;  // about as likely as all others
+  peaked.top_p = 0.7f;
+  std::vector<Row> rows = over_positions(flat, 3);
+  for (const Row& row : over_positions(cut, 3)) rows.push_back(row);
+  for (const Row& row : over_positions(peaked, 8)) rows.push_back(row);
+  Drawn first = draw(machine(1).ex, rows);
+  CHECK(std::set<int>(first.tokens.begin() + 6, first.tokens.end()).size() > 1);
   for_each_device([&] {
     Drawn got = draw(machine(2).ex, rows);
+    CHECK(got.tokens == first.tokens);
     for (int i = 0; i < 6; ++i) {
-      double n = i % 2 ? 33 * 1024 + 4 : 33 * 1024 + 5, u = uniform_from(philox_at(5, 1, uint64_t(i / 2))[0]);
-      CHECK_EQ(got.tokens[size_t(i)], int(std::floor(u * n)));
-      CHECK_NEAR(got.logprobs[size_t(i)], -std::log(33 * 1024 + 5.0), 1e-6);
+      double u = uniform_from(philox_at(5, 1, uint64_t(i % 3))[0]);
+      CHECK_EQ(got.tokens[i], int(std::floor(u * double(i < 3 ? kV : kV - 1))));
+      CHECK_NEAR(got.logprobs[i], -std::log(double(kV)), 1e-6);
     }
   });
 }

@@ -45,6 +45,13 @@ __device__ __forceinline__ uint32_t pack_bits<f16>(float low, float high) {
   return r;
 }
 
+// 2^x within 2 units of the last place, as exp2f; results below the normal numbers are 0.
+__device__ __forceinline__ float exp2(float x) {
+  float r;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(r) : "f"(x));
+  return r;
+}
+
 __device__ __forceinline__ uint32_t shared_address(const void* p) { return static_cast<uint32_t>(__cvta_generic_to_shared(p)); }
 
 // 16 bytes of global memory at an aligned address, whatever their type is elsewhere.
@@ -60,6 +67,10 @@ __device__ __forceinline__ void renew(uint32_t& x) { asm volatile("" : "+r"(x));
 // 16 bytes, both sides 16-byte aligned: the first `filled` from global memory, the rest 0. `filled` 0 reads nothing.
 __device__ __forceinline__ void copy_async_16(void* shared, const void* global, int filled) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(filled) : "memory");
+}
+// The same of 8 bytes.
+__device__ __forceinline__ void copy_async_8(void* shared, const void* global, int filled) {
+  asm volatile("cp.async.ca.shared.global [%0], [%1], 8, %2;" ::"r"(shared_address(shared)), "l"(global), "r"(filled) : "memory");
 }
 __device__ __forceinline__ void copy_async_commit() { asm volatile("cp.async.commit_group;" ::: "memory"); }
 // Returns when all but the newest `pending` groups of this thread have arrived (for this thread; a barrier tells the others).
