@@ -8,4 +8,8 @@ if [ ! -x "$here/node" ]; then
   chmod +x "$here/node.new"
   mv "$here/node.new" "$here/node"
 fi
+if ! "$here/node" -e 0; then
+  echo "[gpu-check] expected C and C++ libraries as new as those of the machine that made this bundle, received older ones (above). Try making it on an older system, or a newer container here." >&2
+  exit 1
+fi
 exec "$here/node" "$here/bench/gpu/check.mjs" "$@"

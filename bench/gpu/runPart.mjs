@@ -56,8 +56,7 @@ function runCommand({ name, command, env = {} }, { work }, limit) {
     })
     const end = (problem) => {
       clearTimeout(timer)
-      log.end()
-      done({ stdout, problem })
+      log.end(() => done({ stdout, problem }))
     }
     child.on('error', (error) => end(error.message))
     child.on('close', (status, signal) => {
