@@ -32,7 +32,8 @@ struct Cache {
 // On the emulated device, which is slow, decode is compared where a row's last key is the first or the last of a tile of the
 // tensor cores, of a block or of a span, and at the end.
 bool compared(int64_t p, int64_t longest) {
-  return test_device()->on_cpu() || p % 16 == 15 || p % 32 == 0 || p % 67 == 5 || p + 1 == longest;
+  if (test_device()->on_cpu() || p + 1 == longest) return true;
+  return longest <= 200 ? p % 16 == 15 || p % 32 == 0 || p % 67 == 5 : p % 256 == 255 || p % 256 == 0 || p % 149 == 7;
 }
 
 // Elements whose decode bits are not the forward's. `harm` may spoil the cache before the step at position p.
@@ -114,8 +115,8 @@ TEST(decode_of_several_spans_is_bit_equal_to_forward) {
     int64_t window;
   };
   size_t number = 0;
-  for (Case c : {Case{shape_of(2, 1, 20), {1090, 3, 600}, 0}, Case{shape_of(2, 1, 9), {1090, 520}, 530}, Case{shape_of(18, 18, 3), {1030, 70}, 0},
-                 Case{shape_of(20, 1, 24), {70}, 0}, Case{shape_of(18, 1, 130), {530}, 0}}) {
+  for (Case c : {Case{shape_of(2, 1, 20), {1090, 3, 600}, 0}, Case{shape_of(2, 1, 9), {1090, 520}, 530}, Case{shape_of(18, 18, 3), {1030, 270}, 0},
+                 Case{shape_of(20, 1, 24), {201}, 0}, Case{shape_of(18, 1, 130), {530}, 0}}) {
     c.s.window = c.window;
     ++number;
     for (DType t : {DType::f32, DType::bf16}) {
