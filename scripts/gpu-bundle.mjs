@@ -114,6 +114,7 @@ function commit() {
   return `${git('rev-parse', 'HEAD') || 'unknown'}${changed ? ' with changes' : ''}`
 }
 
+if (!existsSync(join(root, 'bench', 'gpu'))) stop('gpu-bundle', 'a checkout, with bench/ and test/', `none in ${root}`, 'a clone of the repository')
 if (process.platform !== 'linux') stop('gpu-bundle', 'Linux, for which the binaries are built', process.platform, 'a Linux machine or container')
 const started = performance.now()
 rmSync(folder, { recursive: true, force: true })

@@ -32,7 +32,7 @@ export function parts(context) {
       name: 'contracts',
       together: true,
       limit: gpu ? 180 : 1800,
-      command: node(join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs'), '--tap', 'test/lib/**/*.test.js'),
+      command: node(join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs'), '--tap', '--concurrency', gpu ? '4' : '2', 'test/lib/**/*.test.js'),
       env: { THREEFOLD_TEST_DEVICE: device },
       read: readTap,
     },
