@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <condition_variable>
 #include <cstdarg>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <limits>
+#include <mutex>
 #include <numeric>
+#include <thread>
 
 #include "core/status.h"
 #include "core/thread_pool.h"
@@ -258,6 +261,49 @@ void Block::report_stuck() {
   received_ = {"%s; %d have returned", what.c_str(), count_ - alive()};
 }
 
+namespace {
+
+// A Block to run on, with its fibers, which cost address space: as many as the machine has cores, however many devices and
+// threads ask. A thread that finds none waits.
+class Runner {
+ public:
+  Runner() {
+    std::unique_lock lock(pool().mutex);
+    pool().freed.wait(lock, [] { return !pool().idle.empty() || pool().made < kMost; });
+    if (pool().idle.empty()) {
+      ++pool().made;
+      block_ = std::make_unique<Block>();
+    } else {
+      block_ = std::move(pool().idle.back());
+      pool().idle.pop_back();
+    }
+  }
+  ~Runner() {
+    {
+      std::lock_guard lock(pool().mutex);
+      pool().idle.push_back(std::move(block_));
+    }
+    pool().freed.notify_one();
+  }
+  Block* operator->() { return block_.get(); }
+
+ private:
+  struct Pool {
+    std::mutex mutex;
+    std::condition_variable freed;
+    std::vector<std::unique_ptr<Block>> idle;
+    int made = 0;
+  };
+  static Pool& pool() {
+    static auto* all = new Pool;  // never ends: a device may still work when the process does
+    return *all;
+  }
+  static inline const int kMost = std::clamp(int(std::thread::hardware_concurrency()), 1, 16);
+  std::unique_ptr<Block> block_;
+};
+
+}  // namespace
+
 void run_grid(ThreadPool& pool, const char* name, const Kernel& kernel, Dim3 grid, Dim3 block, int64_t shared_bytes, Order order) {
   int64_t count = grid.count();
   std::vector<int64_t> places(static_cast<size_t>(count));
@@ -270,10 +316,10 @@ void run_grid(ThreadPool& pool, const char* name, const Kernel& kernel, Dim3 gri
     shuffle(places.begin(), places.end(), state);
   }
   pool.parallel_for(count, [&](int64_t i) {
-    thread_local Block runner;
+    Runner runner;
     int64_t at = places[size_t(i)];
     Dim3 index{unsigned(at % grid.x), unsigned(at / grid.x % grid.y), unsigned(at / grid.x / grid.y)};
-    runner.run(name, kernel, grid, block, index, shared_bytes, order);
+    runner->run(name, kernel, grid, block, index, shared_bytes, order);
   });
 }
 

@@ -1,5 +1,5 @@
-// A function that can be left in the middle and gone on with: one thread of an emulated block. A fiber stays on the
-// system's thread that made it.
+// A function that can be left in the middle and gone on with: one thread of an emulated block. A body ends on the system's
+// thread it began on; the next one may run on another.
 //
 // Why not a library: those that fit are packages of the system (Boost.Context), and the tests must run after
 // `npm install` alone. makecontext starts a fiber on its own stack; _setjmp and _longjmp, which call no kernel, switch.
