@@ -10,7 +10,7 @@ const FEATURES = 'the full set of training features'
 /** Where and how to run. */
 export const machineOptions = {
   device: option.pattern('cpu', devicePattern, 'cpu, cuda, cuda:N (the N-th GPU) or emulated (CUDA kernels run by the CPU, slowly)'),
-  dtype: option.choice('fp32', ['fp32', 'bf16', 'fp16'], 'storage of weights and activations, on cuda bf16 unless given; sums are fp32', ({ device }) => defaultDtype(device as string)),
+  dtype: option.choice('fp32', ['fp32', 'bf16', 'fp16'], 'storage of weights and activations, on cuda bf16 unless given; sums are fp32', ({ device = 'cpu' }) => defaultDtype(device as string)),
   threads: option.integer(0, 'compute threads, 0 = all cores; never changes a result', { min: 0, max: 1024 }),
   seed: option.integer(1234, 'every random number follows from it', { min: 0, max: Number.MAX_SAFE_INTEGER }),
 }

@@ -9,6 +9,8 @@ export const testDevice = process.env['THREEFOLD_TEST_DEVICE'] ?? 'cpu'
 export const onCpu = testDevice === 'cpu'
 /** Computes a thousand times slower than the others: tests cut their sizes, not what they prove. */
 export const slow = testDevice === 'emulated'
+/** Computes a hundred times faster: what is to last some time needs more work. */
+export const onGpu = testDevice.startsWith('cuda')
 
 /** As the library's, on the device under test. */
 export function createDevice(options: DeviceOptions = {}): NativeDevice & Disposable {
