@@ -3,12 +3,13 @@ import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, 
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 
-import { addon, addonStamp, compiler, contentHash, dropForeignCache, jobs, locked, requireTools, root, run, stop } from './native.mjs'
+import { addon, addonStamp, buildBackend, compiler, contentHash, dropForeignCache, hasDriver, jobs, locked, nvcc, requireTools, root, run, stop } from './native.mjs'
 
 const folder = 'build-cmake'  // not build/, which `node-gyp rebuild` removes
 
 await locked('addon', () => {
-  const hash = contentHash(['native', 'CMakeLists.txt', 'scripts/install.mjs'], `${process.platform} ${process.arch}`)
+  const ofModules = /kernels[\\/](cuda|emulated)[\\/]/  // built apart
+  const hash = contentHash(['native', 'CMakeLists.txt', 'scripts/install.mjs'], `${process.platform} ${process.arch}`, ofModules)
   const madeWith = compiler()
   const stamp = existsSync(addon) && existsSync(addonStamp) ? JSON.parse(readFileSync(addonStamp, 'utf8')) : {}
   // A compiler that has gone away since is no reason to build again.
@@ -34,3 +35,10 @@ await locked('addon', () => {
   writeFileSync(addonStamp, JSON.stringify({ hash, compiler: madeWith, unreported: seconds }))
   console.log(`threefold: addon built in ${seconds.toFixed(1)} s`)
 })
+
+// CUDA where it can be used, or where it is asked for.
+const wanted = process.env.THREEFOLD_CUDA
+if (wanted === 'on' || (wanted !== 'off' && nvcc() && hasDriver())) {
+  const { seconds } = await buildBackend('cuda')
+  console.log(`threefold: CUDA module ${seconds ? `built in ${seconds.toFixed(1)} s` : 'up to date'}`)
+}

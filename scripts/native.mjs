@@ -1,12 +1,18 @@
 // Building native code: what install, test and bench share.
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, readdirSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { availableParallelism } from 'node:os'
-import { dirname, join } from 'node:path'
+import { delimiter, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), '..')
+
+/** The modules of devices beside it. */
+export const backendPath = (kind) => join(root, 'build', 'Release', `threefold_${kind}.so`)
+
+/** Folders of tests of computing, which run on every device: scripts/test.mjs on the emulated one, a bundle on a GPU. */
+export const computing = ['contracts', 'engine', 'model', 'optim', 'rollout', 'tensor'].map((folder) => `test/lib/${folder}`)
 
 /** The addon and the note beside it that says from what it was built. */
 export const addon = join(root, 'build', 'Release', 'threefold.node')
@@ -86,6 +92,38 @@ export async function buildTarget(target, folder, definitions = []) {
   })
 }
 
+/** The path of the nvcc to build CUDA code with, nothing where there is none. CMakeLists.txt looks in the same places. */
+export function nvcc() {
+  const folders = [process.env.CUDA_HOME, process.env.CUDA_PATH, '/usr/local/cuda'].filter(Boolean).map((home) => join(home, 'bin'))
+  const places = [...(process.env.PATH ?? '').split(delimiter), ...folders].map((folder) => join(folder, 'nvcc'))
+  return [process.env.CUDACXX, ...places].filter(Boolean).find(existsSync)
+}
+
+/** Whether this machine has an NVIDIA driver. */
+export const hasDriver = () => existsSync('/proc/driver/nvidia/version') || spawnSync('nvidia-smi', ['-L']).status === 0
+
+/** Builds the module of a device unless nothing changed; the seconds it took, 0 for none. */
+export async function buildBackend(kind) {
+  const module = backendPath(kind)
+  const stampPath = module.replace(/\.so$/, '.json')
+  const archs = process.env.THREEFOLD_CUDA_ARCHS ?? '80;90a'
+  const compilerOfKind = kind === 'cuda' ? (nvcc() ?? stop('build', 'nvcc', 'none in CUDACXX, the PATH, CUDA_HOME or /usr/local/cuda', 'installing the CUDA toolkit (12 or newer)')) : 'c++'
+  return locked(`backend-${kind}`, async () => {
+    const hash = contentHash(['native', 'CMakeLists.txt'], `${kind} ${kind === 'cuda' ? archs : ''} ${compilerOfKind} ${compiler()}`)
+    const stamp = existsSync(module) && existsSync(stampPath) ? JSON.parse(readFileSync(stampPath, 'utf8')) : {}
+    if (stamp.hash === hash) return { seconds: 0 }
+    const started = Date.now()
+    const definitions = kind === 'cuda' ? ['-DTHREEFOLD_CUDA=ON', `-DNVCC=${compilerOfKind}`, `-DTHREEFOLD_CUDA_ARCHS=${archs.replace(/,/g, ';')}`] : []
+    const built = await buildTarget(`threefold_${kind}`, kind === 'emulated' ? 'build-tests' : 'build-cuda', definitions)
+    mkdirSync(dirname(module), { recursive: true })
+    copyFileSync(`${built}.so`, `${module}.new`)
+    renameSync(`${module}.new`, module)  // a running process keeps its old file
+    const seconds = (Date.now() - started) / 1000
+    writeFileSync(stampPath, JSON.stringify({ hash, compiler: compilerOfKind, ...(kind === 'cuda' && { archs }), seconds }))
+    return { seconds }
+  })
+}
+
 export function filesUnder(folder) {
   if (!existsSync(folder)) return []
   return readdirSync(folder, { withFileTypes: true })
@@ -93,12 +131,12 @@ export function filesUnder(folder) {
     .sort()
 }
 
-/** A hash of the contents of files and folders, and of `extra`. */
-export function contentHash(paths, extra = '') {
+/** A hash of the contents of files and folders, but for those that `skip` matches, and of `extra`. */
+export function contentHash(paths, extra = '', skip = /^$/) {
   const hash = createHash('sha256').update(extra)
   for (const path of paths.map((p) => join(root, p))) {
     const files = existsSync(path) && statSync(path).isDirectory() ? filesUnder(path) : [path]
-    for (const file of files) if (existsSync(file)) hash.update(`\0${file.slice(root.length)}\0`).update(readFileSync(file))
+    for (const file of files) if (existsSync(file) && !skip.test(file.slice(root.length))) hash.update(`\0${file.slice(root.length)}\0`).update(readFileSync(file))
   }
   return hash.digest('hex')
 }

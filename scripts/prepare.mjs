@@ -3,7 +3,7 @@ import { chmodSync, existsSync, readFileSync, rmSync, writeFileSync } from 'node
 import { createRequire } from 'node:module'
 import { join } from 'node:path'
 
-import { addon, addonStamp, filesUnder, locked, root, run, stop } from './native.mjs'
+import { addon, addonStamp, backendPath, filesUnder, locked, nvcc, root, run, stop } from './native.mjs'
 
 const require = createRequire(import.meta.url)
 const { version } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
@@ -25,10 +25,14 @@ function removeOrphans() {
   }
 }
 
+function howToGetCuda() {
+  return nvcc() ? 'THREEFOLD_CUDA=on npm install builds it' : 'it needs nvcc'
+}
+
 /** What the addon on this machine can do; where it fails to load, the reason in one error. */
 function describeAddon() {
   try {
-    return `(cpu: ${require(addon).cpuInfo().available.join(', ')}; cuda: no)`
+    return `(cpu: ${require(addon).cpuInfo().available.join(', ')}; cuda: ${existsSync(backendPath('cuda')) ? 'yes' : `no, ${howToGetCuda()}`})`
   } catch (error) {
     return stop('prepare', 'the built addon to load', String(error.message).split('\n')[0], '`rm -r build build-cmake` and `npm install` again')
   }

@@ -3,7 +3,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { join } from 'node:path'
 
-import { buildTarget, root, run } from './native.mjs'
+import { buildBackend, buildTarget, computing, root, run } from './native.mjs'
 
 const words = process.argv.slice(2)
 const asan = words.includes('--asan')
@@ -41,11 +41,17 @@ async function testNative() {
 
 async function testTypeScript() {
   for (const script of ['install.mjs', 'prepare.mjs']) run(process.execPath, [join(root, 'scripts', script)])
+  await buildBackend('emulated')
+  const patterns = filters.flatMap((f) => (/[*/]|\.ts$/.test(f) ? [f] : [`test/**/*${f}*.test.ts`, `test/**/*${f}*/**/*.test.ts`]))
+  await ava('TypeScript', patterns)
+  if (filters.length === 0) await ava('on the emulated device', computing.map((folder) => `${folder}/**/*.test.ts`), { THREEFOLD_TEST_DEVICE: 'emulated' })
+}
+
+async function ava(what, patterns, env = {}) {
   const started = Date.now()
   const before = passed
   const cli = join(root, 'node_modules', 'ava', 'entrypoints', 'cli.mjs')
-  const patterns = filters.flatMap((f) => (/[*/]|\.ts$/.test(f) ? [f] : [`test/**/*${f}*.test.ts`, `test/**/*${f}*/**/*.test.ts`]))
-  const ava = spawn(process.execPath, [cli, '--tap', ...patterns], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'] })
+  const ava = spawn(process.execPath, [cli, '--tap', ...patterns], { cwd: root, stdio: ['ignore', 'pipe', 'inherit'], env: { ...process.env, ...env } })
   let rest = ''
   let showing = false
   const line = (text) => {
@@ -55,7 +61,7 @@ async function testTypeScript() {
       if (good) passed++
       else failed++
       showing = !good
-      if (showing) console.log(`FAILED ${result[2]}`)
+      if (showing) console.log(`FAILED ${result[2]}${what === 'TypeScript' ? '' : ` ${what}`}`)
       if (process.stdout.isTTY) process.stdout.write(`\r${passed} passed, ${failed} failed \r`)
     } else if (showing && /^\s/.test(text)) {
       console.log(text)
@@ -74,7 +80,7 @@ async function testTypeScript() {
     failed++
     console.log(`FAILED ava ended with exit status ${status}`)
   }
-  console.log(`TypeScript: ${passed - before} passed in ${since(started)}`)
+  console.log(`${what}: ${passed - before} passed in ${since(started)}`)
 }
 
 if (nativeOnly || filters.length === 0) await testNative()

@@ -1,5 +1,5 @@
 // Matmul against this machine's own peak, measured in the same run. One JSON line per measurement.
-//   bench_kernels [isa] [threads]     all instruction sets and all CPUs by default
+//   bench_matmul [isa] [threads]     all instruction sets and all CPUs by default
 // GFLOP/s are medians; T = 1 and 8 cycle through copies of the weight larger than the caches, as decoding does.
 #include <algorithm>
 #include <chrono>

@@ -12,6 +12,10 @@ export interface Option<V> {
   min?: number
   max?: number
   choices?: readonly string[]
+  /** What a text must match. */
+  pattern?: RegExp
+  /** A default that depends on the other options. */
+  derive?: (resolved: Record<string, unknown>) => V
   /** For kind "later": the values that change nothing (absent: every value), and what it comes with. */
   noops?: readonly unknown[]
   comesWith?: string
@@ -34,6 +38,8 @@ interface Range {
 /** Declares options: `option.integer(16, 'rows per micro-batch', {min: 1})`. */
 export const option = {
   text: (value: string, help: string): WithDefault<string> => ({ kind: 'text', default: value, help }),
+  /** Text that matches `pattern`; `help` says which. */
+  pattern: (value: string, pattern: RegExp, help: string): WithDefault<string> => ({ kind: 'text', default: value, pattern, help }),
   optionalText: (help: string): WithDefault<string | null> => ({ kind: 'text', default: null, help }),
   requiredText: (help: string): Option<string> => ({ kind: 'text', help }),
   texts: (help: string): WithDefault<readonly string[]> => ({ kind: 'texts', default: [], help }),
@@ -43,7 +49,13 @@ export const option = {
   number: (value: number, help: string, range: Range = {}): WithDefault<number> => ({ kind: 'number', default: value, help, ...range }),
   optionalNumber: (help: string, range: Range = {}): WithDefault<number | null> => ({ kind: 'number', default: null, help, ...range }),
   flag: (value: boolean, help: string): WithDefault<boolean> => ({ kind: 'flag', default: value, help }),
-  choice: <C extends string>(value: C, choices: readonly C[], help: string): WithDefault<C> => ({ kind: 'choice', default: value, choices, help }),
+  choice: <C extends string>(value: C, choices: readonly C[], help: string, derive?: (resolved: Record<string, unknown>) => C): WithDefault<C> => ({
+    kind: 'choice',
+    default: value,
+    choices,
+    help,
+    ...(derive && { derive }),
+  }),
   /** A flag of a feature that is not there yet: accepted where it changes nothing, refused by name otherwise. */
   later: <V>(value: V, comesWith: string, noops: readonly unknown[] = [value]): WithDefault<V> => ({
     kind: 'later',
@@ -97,7 +109,8 @@ function check(key: string, o: Option<unknown>, given: unknown): unknown {
     case 'choice':
       return o.choices!.includes(given as string) ? given : wrong(`one of ${o.choices!.join(', ')}`)
     case 'text':
-      return typeof given === 'string' && given !== '' ? given : wrong('text')
+      if (typeof given !== 'string' || given === '') return wrong('text')
+      return !o.pattern || o.pattern.test(given) ? given : wrong(o.help)
     case 'texts': {
       const list = typeof given === 'string' ? [given] : given
       return Array.isArray(list) && list.every((s) => typeof s === 'string' && s !== '') ? list : wrong('a list of texts')
@@ -119,5 +132,6 @@ export function resolveOptions<T extends OptionTable>(where: string, table: T, g
     if (value === undefined && !('default' in o)) throw new UsageError(where, `${flagName(key)} (${o.help})`, 'none', `threefold ${where} --help`)
     out[key] = value === undefined ? o.default : check(key, o, value)
   }
+  for (const [key, o] of Object.entries(table)) if (o.derive && given[key] === undefined) out[key] = o.derive(out)
   return out as Resolved<T>
 }

@@ -1,4 +1,5 @@
 // Loads the addon, and explains itself when it cannot. The only file that touches a .node binary.
+import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
@@ -11,6 +12,25 @@ export const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '
 
 /** The binary's place under the package's folder. */
 export const addonPath = (root = packageRoot): string => join(root, 'build', 'Release', 'threefold.node')
+
+/** The module of a kind of device, beside the addon; it need not be there. */
+export const backendPath = (kind: 'cuda' | 'emulated', root = packageRoot): string => join(root, 'build', 'Release', `threefold_${kind}.so`)
+
+/**
+ * The path of a device's module. The emulated device is built when it is first asked for, the others are not.
+ * Errors: no module, with how to get it.
+ */
+export function findBackend(kind: 'cuda' | 'emulated', root = packageRoot): string {
+  const path = backendPath(kind, root)
+  if (existsSync(path)) return path
+  const script = join(root, 'scripts', 'backend.mjs')
+  const command = `node ${script} ${kind}`
+  if (kind === 'cuda') fail('device', 'an addon with its CUDA module', 'one without', `\`${command}\` (it needs nvcc), or --device cpu`)
+  process.stderr.write('threefold: building the emulated device, once; it takes a minute or two\n')
+  const done = spawnSync(process.execPath, [script, kind], { stdio: ['ignore', 'ignore', 'inherit'] })
+  if (done.status !== 0 || !existsSync(path)) fail('device', `the emulated device to be built by \`${command}\``, 'the error above', 'mending it, or --device cpu')
+  return path
+}
 
 /** The Node-API version the addon is built for; every Node of package.json's `engines` has it. */
 const NODE_API = 8

@@ -32,6 +32,19 @@ export interface MemoryStats {
   threads: number
   /** Seconds the stream spent in ops. */
   busySeconds: number
+  /** What computes: "cpu", "emulated" or the GPU's name; its instruction set or architecture; its memory, 0 = the host's. */
+  name: string
+  architecture: string
+  memoryBytes: number
+}
+
+/** One device of a module. */
+export interface DeviceFacts {
+  name: string
+  /** "sm_90" */
+  architecture: string
+  memoryBytes: number
+  multiprocessors: number
 }
 
 export interface NativeDevice {
@@ -150,7 +163,10 @@ interface LogprobCall {
 }
 
 export interface Native {
-  Device: new (options: { threads?: number }) => NativeDevice
+  /** kind cpu (the default), or cuda and emulated with the path of their module. */
+  Device: new (options: { threads?: number; kind?: string; index?: number; module?: string }) => NativeDevice
+  /** What a module can open. Errors: no driver, one too old, no GPU. */
+  backendDevices(module: string): DeviceFacts[]
   Layer: new (numbers: LayerNumbers) => NativeLayer
   Batch: new (device: NativeDevice, rows: PackedRows | DecodeRows) => NativeBatch
   MappedFile: new (path: string) => MappedFile

@@ -1,12 +1,13 @@
 // doctor: what was built, what this machine can do.
-import { readFileSync, statSync } from 'node:fs'
+import { existsSync, readFileSync, statSync } from 'node:fs'
 import { availableParallelism, cpus, freemem, totalmem } from 'node:os'
 import { join } from 'node:path'
 
 import { asThreefoldError } from '../base/errors.js'
 import { option, resolveOptions } from '../base/options.js'
-import { addonPath, packageRoot } from '../binding/load.js'
-import type { Native } from '../binding/native.js'
+import { addonPath, backendPath, packageRoot } from '../binding/load.js'
+import { native } from '../binding/native.js'
+import type { DeviceFacts, Native } from '../binding/native.js'
 import type { CommandSpec } from './command.js'
 import { bytes, table } from './table.js'
 
@@ -47,7 +48,7 @@ export const doctor: CommandSpec = {
       threads: machine?.threads ?? null,
       memory,
       matmul: machine && { gflops: machine.gflops, shape: '[512, 768] x [768, 3072] fp32' },
-      cuda: 'not in this build',
+      cuda: describeCuda(),
     }
     const rows: string[][] = [
       ['threefold', version],
@@ -61,7 +62,7 @@ export const doctor: CommandSpec = {
         ['threads', String(machine.threads)],
         ['matmul', `${machine.gflops.toFixed(1)} GFLOP/s, fp32 [512, 768] x [768, 3072]`],
       )
-    rows.push(['memory', `${bytes(memory.free)} free of ${bytes(memory.total)}`], ['cuda', report.cuda])
+    rows.push(['memory', `${bytes(memory.free)} free of ${bytes(memory.total)}`], ['cuda', cudaInWords(report.cuda)])
     return { json: report, text: table(rows) }
   },
 }
@@ -79,6 +80,30 @@ function describeAddon(): AddonReport {
   return report
 }
 
+interface CudaReport {
+  /** The module's path; null: not built. */
+  module: string | null
+  devices: DeviceFacts[]
+  /** Why there are none. */
+  error: string | null
+}
+
+function describeCuda(): CudaReport {
+  const module = backendPath('cuda')
+  if (!existsSync(module)) return { module: null, devices: [], error: null }
+  try {
+    return { module, devices: native().backendDevices(module), error: null }
+  } catch (error) {
+    return { module, devices: [], error: asThreefoldError(error, 'device').message }
+  }
+}
+
+function cudaInWords({ module, devices, error }: CudaReport): string {
+  if (module === null) return `not built; \`node ${join(packageRoot, 'scripts', 'backend.mjs')} cuda\` builds it (it needs nvcc)`
+  if (error !== null) return `built; ${error}`
+  return devices.map((d, i) => `cuda:${i} ${d.name} (${d.architecture}, ${d.multiprocessors} multiprocessors, ${bytes(d.memoryBytes)})`).join('; ')
+}
+
 interface Machine {
   available: string[]
   isa: string
@@ -89,7 +114,6 @@ interface Machine {
 
 /** Multiplies for 0.3 s on an otherwise idle device. */
 async function measure(threads: number): Promise<Machine> {
-  const { native } = await import('../binding/native.js')
   const { createDevice, fromFloats } = await import('../tensor/device.js')
   const addon: Native = native()
   using device = createDevice({ threads })

@@ -2,9 +2,8 @@
 import { pairedDifference, wilsonInterval } from '../base/statistics.js'
 import { LoadedModel } from '../checkpoint/model.js'
 import { generateAll, rowSeed } from '../rollout/generate.js'
-import type { NativeDevice } from '../tensor/device.js'
+import type { DType, NativeDevice } from '../tensor/device.js'
 import type { Checker } from './checker.js'
-import { plan } from './plan.js'
 
 export interface Gold {
   /** Share of answers that are right and polite. */
@@ -36,13 +35,20 @@ export function gainOver(name: string, model: Judged, other: Judged): Gain {
   return { over: name, ...pairedDifference(model.ok, other.ok) }
 }
 
+export interface JudgeOptions {
+  seed: number
+  dtype: string
+  /** Tokens an answer may have. */
+  maxAnswer: number
+}
+
 /** Samples answers to each prompt at temperature 1 and judges them. */
-export async function judge(device: NativeDevice, folder: string, prompts: readonly string[], check: Checker, seed: number): Promise<Judged> {
-  using model = await LoadedModel.load(device, folder, { dtype: 'fp32', head: 'logprob' })
+export async function judge(device: NativeDevice, folder: string, prompts: readonly string[], check: Checker, { seed, dtype, maxAnswer }: JudgeOptions): Promise<Judged> {
+  using model = await LoadedModel.load(device, folder, { dtype: dtype as DType, head: 'logprob' })
   const tokenizer = model.tokenizer!
   const asked = Array.from({ length: answersEach * prompts.length }, (_, i) => prompts[i % prompts.length]!)
   const rows = asked.map((p, i) => ({ ids: tokenizer.encodePrompt(p), seed: rowSeed(seed, i) }))
-  const options = { temperature: 1, topK: 0, topP: 1, maxNewTokens: plan.maxAnswer, eosIds: model.eosIds, maxBatch: 64, pageSize: 16 }
+  const options = { temperature: 1, topK: 0, topP: 1, maxNewTokens: maxAnswer, eosIds: model.eosIds, maxBatch: 64, pageSize: 16 }
   const answers = await generateAll(model.decoder, rows, options)
   const verdicts = answers.map((a, i) => {
     const answer = tokenizer.decode(a.ids, { skipSpecial: true })

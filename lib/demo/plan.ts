@@ -1,6 +1,10 @@
 // The numbers of the demo: a model of about a million parameters and the settings of its four stages.
 
+import { defaultSizes } from './world.js'
+import type { WorldSizes } from './world.js'
+
 export const plan = {
+  sizes: defaultSizes as WorldSizes,
   vocabSize: 768,
   model: {
     model_type: 'opt',
@@ -17,15 +21,16 @@ export const plan = {
     init_std: 0.05,
     dropout: 0,
   },
-  pretrain: { learningRate: 3e-3, numTrainEpochs: 1, perDeviceTrainBatchSize: 16, maxSeqLen: 128, numWarmupSteps: 20, weightDecay: 0.01 },
-  sft: { learningRate: 5e-4, numTrainEpochs: 2, perDeviceTrainBatchSize: 32, numWarmupSteps: 5, maxSeqLen: 64 },
-  reward: { learningRate: 1e-3, numTrainEpochs: 3, perDeviceTrainBatchSize: 32, numWarmupSteps: 10, maxSeqLen: 64, centerRewardsCoefficient: 0.02 },
+  pretrain: { learningRate: 3e-3, numTrainEpochs: 1, perDeviceTrainBatchSize: 16, maxSeqLen: 128, numWarmupSteps: 20, weightDecay: 0.01, maxSteps: 0 },
+  sft: { learningRate: 5e-4, numTrainEpochs: 2, perDeviceTrainBatchSize: 32, numWarmupSteps: 5, maxSeqLen: 64, maxSteps: 0 },
+  reward: { learningRate: 7e-4, numTrainEpochs: 4, perDeviceTrainBatchSize: 32, numWarmupSteps: 10, maxSeqLen: 64, centerRewardsCoefficient: 0.02, maxSteps: 0 },
   ppo: {
     // On a reward model that knows nothing PPO's steps are noise, and noise sharpens an actor: the share of its likeliest
     // answers, which are better than its others, rises. Small steps keep that a twentieth of what is learnt.
     actorLearningRate: 1.5e-4,
     criticLearningRate: 1e-3,
     numTrainEpochs: 6,
+    maxSteps: 0,
     perDeviceGenerationBatchSize: 256,
     perDeviceTrainingBatchSize: 128,
     ppoEpochs: 2,
@@ -46,4 +51,17 @@ export const plan = {
   dataSplit: '1,11,6',
   evalFraction: 0.05,
   maxAnswer: 24,
+}
+
+export type Plan = typeof plan
+
+/** A few steps of every stage, and few prompts to judge: what a slow device can do in a minute or two. */
+export const quickPlan: Plan = {
+  ...plan,
+  sizes: { pretrainTexts: 400, preferenceRows: 300, testPrompts: 8 },
+  pretrain: { ...plan.pretrain, perDeviceTrainBatchSize: 2, maxSteps: 3 },
+  sft: { ...plan.sft, perDeviceTrainBatchSize: 8, maxSteps: 2 },
+  reward: { ...plan.reward, perDeviceTrainBatchSize: 4, maxSteps: 2 },
+  ppo: { ...plan.ppo, perDeviceGenerationBatchSize: 8, perDeviceTrainingBatchSize: 4, numTrainEpochs: 1, ppoEpochs: 1, maxSteps: 2, maxAnswerSeqLen: 8 },
+  maxAnswer: 8,
 }

@@ -11,15 +11,17 @@ import { ppo } from '../stages/ppo.js'
 import type { PpoResult } from '../stages/ppo.js'
 import { reward } from '../stages/reward.js'
 import { sft } from '../stages/sft.js'
-import { silent } from '../stages/shared.js'
+import { openDevice, silent } from '../stages/shared.js'
+import type { MachineOptions } from '../stages/shared.js'
 import { createDevice } from '../tensor/device.js'
 import { createChecker } from './checker.js'
 import { writeDemoFiles } from './files.js'
 import type { Gain, Gold, Judged } from './judge.js'
 import { gainOver, judge } from './judge.js'
 import { demoOptions } from './options.js'
-import { plan } from './plan.js'
+import { plan as fullPlan, quickPlan } from './plan.js'
 import { makeWorld } from './world.js'
+import type { World } from './world.js'
 
 export interface DemoResult {
   /** Share of right-and-polite answers on held-out prompts. */
@@ -37,7 +39,8 @@ export interface DemoResult {
 }
 
 export async function runDemo(given: Given<typeof demoOptions> = {}, hooks: RunHooks = silent): Promise<DemoResult> {
-  const { seed, threads, outputDir, control, checkLogprobs } = resolveOptions('demo', demoOptions, given)
+  const { seed, device, dtype, threads, quick, outputDir, control, checkLogprobs } = resolveOptions('demo', demoOptions, given)
+  const plan = quick ? quickPlan : fullPlan
   const times: Record<string, number> = {}
   const started = performance.now()
   const timed = async <T>(name: string, body: () => Promise<T>): Promise<T> => {
@@ -48,9 +51,9 @@ export async function runDemo(given: Given<typeof demoOptions> = {}, hooks: RunH
     return result
   }
   const at = (...parts: string[]): string => join(outputDir, ...parts)
-  const machine = { seed, threads }
+  const machine = { seed, device, dtype, threads }
 
-  const world = makeWorld(seed)
+  const world = makeWorld(seed, plan.sizes)
   const files = await timed('world', () => writeDemoFiles(world, outputDir))
   await timed('init', () => initModel(files.blueprint, at('init'), seed, threads))
   await timed('pretrain', () => pretrain({ ...machine, ...plan.pretrain, modelNameOrPath: at('init'), dataPath: [files.pretrain], outputDir: at('pretrain') }, hooks))
@@ -71,7 +74,7 @@ export async function runDemo(given: Given<typeof demoOptions> = {}, hooks: RunH
     folders['control'] = at('control', 'actor')
   }
 
-  const judged = await timed('judge', () => judgeAll(folders, world, seed, threads))
+  const judged = await timed('judge', () => judgeAll(folders, world, machine, plan.maxAnswer))
   const gold = eachOf(judged, (j) => j.gold.share) as DemoResult['gold']
   const details = eachOf(judged, (j) => j.gold)
   const gain = (name: string, over: string): Record<string, Gain> => ({ [name]: gainOver(over, judged[name]!, judged[over]!) })
@@ -85,11 +88,11 @@ async function initModel(blueprint: string, folder: string, seed: number, thread
   await model.save(folder)
 }
 
-async function judgeAll(folders: Record<string, string>, world: ReturnType<typeof makeWorld>, seed: number, threads: number): Promise<Record<string, Judged>> {
-  using device = createDevice({ threads })
+async function judgeAll(folders: Record<string, string>, world: World, machine: MachineOptions, maxAnswer: number): Promise<Record<string, Judged>> {
+  using device = openDevice(machine)
   const check = createChecker(world.facts)
   const judged: Record<string, Judged> = {}
-  for (const [name, folder] of Object.entries(folders)) judged[name] = await judge(device, folder, world.testPrompts, check, seed)
+  for (const [name, folder] of Object.entries(folders)) judged[name] = await judge(device, folder, world.testPrompts, check, { ...machine, maxAnswer })
   return judged
 }
 

@@ -15,11 +15,11 @@ import { generate, generateAll, rowSeed } from '../rollout/generate.js'
 import type { GenerateOptions, GenerateRow } from '../rollout/generate.js'
 import { StopTexts, cutAtStop } from '../rollout/stopText.js'
 import { plainDrawing } from './useOptions.js'
-import { createDevice } from '../tensor/device.js'
+import { createDevice, defaultDtype } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
 
 export interface ModelOptions extends HubHooks {
-  /** "cpu" (the default); "cuda" and "emulated" come with the CUDA backend. */
+  /** "cpu" (the default), "cuda", "cuda:N" or "emulated". */
   device?: string
   /** "fp32" (the default) or "bf16". */
   dtype?: DType
@@ -92,7 +92,7 @@ export class Model implements Disposable {
   ) {}
 
   /** Opens a folder in the Hugging Face layout, or a repository of the hub by its id. Errors name the folder, file or weight. */
-  static async load(idOrPath: string, { device = 'cpu', dtype = 'fp32', threads = 0, ...hub }: ModelOptions = {}): Promise<Model> {
+  static async load(idOrPath: string, { device = 'cpu', dtype = defaultDtype(device), threads = 0, ...hub }: ModelOptions = {}): Promise<Model> {
     const folder = await resolveModel(idOrPath, hub)
     const opened = createDevice({ device, threads })
     try {

@@ -2,14 +2,15 @@
 // lists the differences. The command line turns the keys into kebab-case flags.
 import { option } from '../base/options.js'
 import { scheduleNames } from '../optim/schedules.js'
+import { defaultDtype, devicePattern } from '../tensor/device.js'
 
 const ZERO = 'ZeRO sharding'
 const FEATURES = 'the full set of training features'
 
 /** Where and how to run. */
 export const machineOptions = {
-  device: option.choice('cpu', ['cpu', 'cuda', 'emulated'], 'where to compute'),
-  dtype: option.choice('fp32', ['fp32', 'bf16', 'fp16'], 'storage of weights and activations; sums are fp32'),
+  device: option.pattern('cpu', devicePattern, 'cpu, cuda, cuda:N (the N-th GPU) or emulated (CUDA kernels run by the CPU, slowly)'),
+  dtype: option.choice('fp32', ['fp32', 'bf16', 'fp16'], 'storage of weights and activations, on cuda bf16 unless given; sums are fp32', ({ device = 'cpu' }) => defaultDtype(device as string)),
   threads: option.integer(0, 'compute threads, 0 = all cores; never changes a result', { min: 0, max: 1024 }),
   seed: option.integer(1234, 'every random number follows from it', { min: 0, max: Number.MAX_SAFE_INTEGER }),
 }

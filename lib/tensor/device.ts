@@ -1,22 +1,34 @@
 // A device: where tensors live and ops run. One per process is usual; several are fine.
 import { fail } from '../base/errors.js'
+import { findBackend } from '../binding/load.js'
 import { native } from '../binding/native.js'
 import type { Category, DType, NativeDevice, Tensor } from '../binding/native.js'
 
 export type { Category, DType, MemoryStats, NativeBatch, NativeDevice, Tensor } from '../binding/native.js'
 
 export interface DeviceOptions {
-  /** "cpu"; "cuda" and "emulated" come with the CUDA backend. */
+  /** "cpu" (the default), "cuda", "cuda:N" (the N-th GPU) or "emulated" (CUDA's kernels, run by the CPU: for tests). */
   device?: string
   /** 0 = all cores. Never changes a result. */
   threads?: number
 }
 
-/** Opens a device. Errors: an unknown device, an instruction set the CPU lacks (THREEFOLD_ISA). */
+/** The names of devices. */
+export const devicePattern = /^(cpu|emulated|cuda(:\d{1,3})?)$/
+
+/** What weights and activations are stored as unless told: bf16 on a GPU, whose tensor cores take it, fp32 elsewhere. */
+export function defaultDtype(device: string): 'fp32' | 'bf16' {
+  return device.startsWith('cuda') ? 'bf16' : 'fp32'
+}
+
+/**
+ * Opens a device. Errors: an unknown device, an instruction set the CPU lacks (THREEFOLD_ISA), no CUDA in this build, no
+ * driver or one too old, no such GPU.
+ */
 export function createDevice({ device = 'cpu', threads = 0 }: DeviceOptions = {}): NativeDevice & Disposable {
-  if (device !== 'cpu')
-    fail('device', 'cpu', `"${device}"`, device === 'cuda' || device === 'emulated' ? '--device cpu; this build has no CUDA backend' : '--device cpu')
-  const opened = new (native().Device)({ threads })
+  if (!devicePattern.test(device)) fail('device', 'cpu, cuda, cuda:N or emulated', `"${device}"`, '--device cpu')
+  const [kind, index = '0'] = device.split(':') as ['cpu' | 'cuda' | 'emulated', string?]
+  const opened = new (native().Device)({ threads, kind, index: Number(index), ...(kind !== 'cpu' && { module: findBackend(kind) }) })
   return Object.assign(opened, { [Symbol.dispose]: () => opened.dispose() })
 }
 

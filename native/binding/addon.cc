@@ -1,6 +1,7 @@
 // The list of everything JavaScript sees; lib/binding/native.ts gives it types.
 #include "binding/addon.h"
 
+#include "binding/backends.h"
 #include "binding/batch_handle.h"
 #include "binding/device.h"
 #include "binding/file_handle.h"
@@ -49,6 +50,7 @@ Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("Batch", data->batch_class.Value());
   exports.Set("MappedFile", data->file_class.Value());
   exports.Set("cpuInfo", Napi::Function::New(env, cpu_info, "cpuInfo"));
+  exports.Set("backendDevices", Napi::Function::New(env, backend_devices, "backendDevices"));
   exports.Set("setErrorMaker", Napi::Function::New(env, set_error_maker, "setErrorMaker"));
   define_ops(env, exports);
   return exports;

@@ -4,11 +4,10 @@
 #include <optional>
 
 #include "binding/addon.h"
+#include "binding/backends.h"
 #include "binding/ops.h"
 #include "binding/tensor_handle.h"
 #include "core/cores.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/isa.h"
 
 namespace threefold::binding {
 namespace {
@@ -48,8 +47,8 @@ Device::Device(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Device>(info) 
     int64_t threads = options.integer("threads", 0);
     if (threads < 0 || threads > 1024) fail("device", "1 to 1024 threads, or 0 for all cores", std::to_string(threads), "a smaller number");
     if (threads == 0) threads = usable_cores();
-    cpu::isa();  // an instruction set the CPU lacks is refused here
-    core_ = std::make_shared<DeviceCore>(int(threads), cpu::kernels());
+    std::string kind = options.has("kind") ? options.text("kind") : "cpu", module = options.has("module") ? options.text("module") : "";
+    core_ = std::make_shared<DeviceCore>(int(threads), open_backend(kind, int(options.integer("index", 0)), module));
     settle_ = Napi::ThreadSafeFunction::New(env, Napi::Function::New(env, [](const Napi::CallbackInfo&) {}), "threefold", 0, 1);
     settle_.Unref(env);
   });
@@ -91,7 +90,7 @@ Tensor Device::make(DType dtype, Shape shape, Category category, bool zeroed) {
 Tensor Device::upload(std::vector<int32_t> values, Shape shape) {
   Tensor t = make(DType::i32, shape);
   core("upload").stream.enqueue("upload", [t, values = std::move(values)] {
-    std::memcpy(t.on_stream().data, values.data(), values.size() * sizeof(int32_t));
+    t.upload(values.data());
   });
   return t;
 }
@@ -99,7 +98,7 @@ Tensor Device::upload(std::vector<int32_t> values, Shape shape) {
 Tensor Device::upload(std::vector<float> values, Shape shape) {
   Tensor t = make(DType::f32, shape);
   core("upload").stream.enqueue("upload", [t, values = std::move(values)] {
-    std::memcpy(t.on_stream().data, values.data(), values.size() * sizeof(float));
+    t.upload(values.data());
   });
   return t;
 }
@@ -185,6 +184,9 @@ Napi::Value Device::stats(const Napi::CallbackInfo& info) {
     o.Set("cached", double(s.cached));
     o.Set("blocks", double(s.blocks));
     o.Set("threads", c.pool.threads());
+    o.Set("name", c.backend->facts().name);
+    o.Set("architecture", c.backend->facts().architecture);
+    o.Set("memoryBytes", double(c.backend->facts().memory_bytes));
     o.Set("busySeconds", double(c.stream.busy_microseconds()) / 1e6);
     return o;
   });

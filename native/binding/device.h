@@ -6,14 +6,17 @@
 #include "binding/convert.h"
 #include "core/stream.h"
 #include "core/thread_pool.h"
-#include "kernels/kernels.h"
+#include "kernels/backend.h"
 
 namespace threefold::binding {
 
 // Everything an op on the stream needs. Lives until the device is disposed and what was queued has run.
 struct DeviceCore {
-  DeviceCore(int threads, const Kernels& table) : kernels(table), pool(threads), exec{pool, *allocator} {}
-  std::shared_ptr<Allocator> allocator = std::make_shared<Allocator>();  // tensors keep it too
+  DeviceCore(int threads, std::unique_ptr<Backend> opened)
+      : backend(std::move(opened)), allocator(std::make_shared<Allocator>(backend->memory())), kernels(backend->kernels()),
+        pool(threads), exec{pool, *allocator, backend->gpu()}, stream([this] { backend->wait(); }) {}
+  std::unique_ptr<Backend> backend;
+  std::shared_ptr<Allocator> allocator;  // tensors keep it too
   const Kernels& kernels;
   ThreadPool pool;
   Exec exec;

@@ -82,7 +82,7 @@ void TensorHandle::write(const Napi::CallbackInfo& info) {
     auto* begin = static_cast<const char*>(array.ArrayBuffer().Data()) + array.ByteOffset();
     std::vector<char> bytes(begin, begin + array.ByteLength());
     Device::from(device_.Value(), "tensor.write").enqueue("tensor.write", [t, bytes = std::move(bytes)](const Kernels&, Exec&) {
-      std::memcpy(t.on_stream().data, bytes.data(), bytes.size());
+      t.upload(bytes.data());
     });
   });
 }
@@ -100,7 +100,7 @@ Napi::Value TensorHandle::read(const Napi::CallbackInfo& info) {
     auto kept = std::make_shared<Napi::Reference<Napi::ArrayBuffer>>(Napi::Persistent(buffer));
     return Device::from(device_.Value(), "tensor.read")
         .promise(
-            env, [t, data, bytes] { if (bytes) std::memcpy(data, t.on_stream().data, bytes); },
+            env, [t, data] { t.download(data); },
             [kept, n = size_t(t.numel()), dtype = t.dtype()](Napi::Env env) -> Napi::Value {
               Napi::ArrayBuffer b = kept->Value();
               kept->Reset();

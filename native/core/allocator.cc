@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <bit>
-#include <cstdlib>
+#include <cstdio>
 
 #include "core/status.h"
 
@@ -11,9 +11,23 @@ namespace {
 
 // Eight classes per power of two: at most 12.5 % is lost to rounding, and blocks of similar steps are reused.
 int64_t rounded(int64_t bytes) {
+#ifdef __SANITIZE_ADDRESS__
+  return bytes;  // so that it sees the first byte past the end
+#endif
   if (bytes <= 512) return (bytes + 63) / 64 * 64;
   int64_t step = int64_t(std::bit_floor(uint64_t(bytes - 1))) / 8;
   return (bytes + step - 1) / step * step;
+}
+
+// What makes most room, by what could not be had.
+const char* cure_for(Category category) {
+  switch (category) {
+    case Category::parameters:
+    case Category::gradients:
+    case Category::optimizer: return "a smaller model, or --dtype bf16";
+    case Category::kv_cache: return "a smaller generation batch or shorter sequences";
+    default: return "a smaller batch, a shorter sequence or a smaller model";
+  }
 }
 
 }  // namespace
@@ -29,15 +43,14 @@ void* Allocator::allocate(int64_t bytes, Category category) {
     it->second.pop_back();
     stats_.cached -= size;
   } else {
-    data = std::aligned_alloc(64, size);
+    data = memory_->allocate(size);
     if (!data) {  // what is kept for reuse may be what is missing
       release_cached();
-      data = std::aligned_alloc(64, size);
+      data = memory_->allocate(size);
     }
     if (!data)
-      fail("memory", "room for " + std::to_string(bytes) + " bytes of " + kCategoryNames[int(category)],
-           "out of memory with " + std::to_string(stats_.total) + " bytes in use",
-           "a smaller batch, a shorter sequence or a smaller model");
+      fail("memory", "room for " + std::to_string(bytes) + " more bytes of " + kCategoryNames[int(category)],
+           "out of memory with " + holders(), cure_for(category));
   }
   int c = int(category);
   stats_.bytes[c] += bytes;
@@ -75,9 +88,21 @@ void Allocator::empty_cache() {
   release_cached();
 }
 
+std::string Allocator::holders() const {
+  auto mebibytes = [](int64_t bytes) {
+    char text[32];
+    std::snprintf(text, sizeof text, "%.1f MiB", double(bytes) / (1 << 20));
+    return std::string(text);
+  };
+  std::string list;
+  for (int i = 0; i < kCategories; ++i)
+    if (stats_.bytes[i]) list += std::string(list.empty() ? "" : ", ") + kCategoryNames[i] + " " + mebibytes(stats_.bytes[i]);
+  return mebibytes(stats_.total) + " in use" + (list.empty() ? "" : " (" + list + ")");
+}
+
 void Allocator::release_cached() {
   for (auto& [size, blocks] : free_)
-    for (void* b : blocks) std::free(b);
+    for (void* b : blocks) memory_->release(b);
   free_.clear();
   stats_.cached = 0;
 }

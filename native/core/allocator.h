@@ -5,8 +5,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
+
+#include "core/memory.h"
 
 namespace threefold {
 
@@ -25,7 +29,9 @@ class Allocator {
     int64_t blocks = 0;                 // live allocations
   };
 
+  explicit Allocator(std::shared_ptr<Memory> memory = std::make_shared<HostMemory>()) : memory_(std::move(memory)) {}
   ~Allocator();
+  Memory& memory() const { return *memory_; }
   // 64-byte aligned; contents undefined. Sizes are counted as asked for, not as rounded.
   void* allocate(int64_t bytes, Category category);
   void release(void* data, int64_t bytes, Category category);
@@ -34,8 +40,10 @@ class Allocator {
   void empty_cache();
 
  private:
-  void release_cached();  // with the lock held
+  void release_cached();       // with the lock held
+  std::string holders() const;  // the same: who holds what
 
+  std::shared_ptr<Memory> memory_;
   mutable std::mutex mutex_;
   std::map<int64_t, std::vector<void*>> free_;  // by rounded size
   Stats stats_;

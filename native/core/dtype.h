@@ -38,9 +38,9 @@ struct f16 {
   uint16_t bits;
 };
 
-inline float to_float(float x) { return x; }
-inline float to_float(bf16 x) { return std::bit_cast<float>(uint32_t(x.bits) << 16); }
-inline float to_float(f16 x) {
+constexpr float to_float(float x) { return x; }
+constexpr float to_float(bf16 x) { return std::bit_cast<float>(uint32_t(x.bits) << 16); }
+constexpr float to_float(f16 x) {
   uint32_t sign = uint32_t(x.bits & 0x8000) << 16, exponent = (x.bits >> 10) & 31, mantissa = x.bits & 1023;
   if (exponent == 31) return std::bit_cast<float>(sign | 0x7f800000 | mantissa << 13);
   if (exponent != 0) return std::bit_cast<float>(sign | (exponent + 112) << 23 | mantissa << 13);
@@ -49,12 +49,12 @@ inline float to_float(f16 x) {
 }
 
 // Round to nearest, ties to even; NaN stays NaN.
-inline bf16 to_bf16(float x) {
+constexpr bf16 to_bf16(float x) {
   uint32_t u = std::bit_cast<uint32_t>(x);
   if ((u & 0x7fffffff) > 0x7f800000) return {uint16_t(u >> 16 | 64)};
   return {uint16_t((u + 0x7fff + ((u >> 16) & 1)) >> 16)};
 }
-inline f16 to_f16(float x) {
+constexpr f16 to_f16(float x) {
   uint32_t u = std::bit_cast<uint32_t>(x), sign = (u >> 16) & 0x8000, a = u & 0x7fffffff;
   if (a > 0x7f800000) return {uint16_t(sign | 0x7e00)};
   if (a >= 0x477ff000) return {uint16_t(sign | 0x7c00)};

@@ -9,7 +9,7 @@ namespace threefold {
 
 using PhiloxBlock = std::array<uint32_t, 4>;
 
-inline PhiloxBlock philox(PhiloxBlock c, uint32_t k0, uint32_t k1) {
+constexpr PhiloxBlock philox(PhiloxBlock c, uint32_t k0, uint32_t k1) {
   for (int round = 0; round < 10; ++round) {
     uint64_t p0 = uint64_t(0xD2511F53u) * c[0], p1 = uint64_t(0xCD9E8D57u) * c[2];
     c = {uint32_t(p1 >> 32) ^ c[1] ^ k0, uint32_t(p1), uint32_t(p0 >> 32) ^ c[3] ^ k1, uint32_t(p0)};
@@ -20,12 +20,12 @@ inline PhiloxBlock philox(PhiloxBlock c, uint32_t k0, uint32_t k1) {
 }
 
 // The block at `position` of `stream` under `seed`.
-inline PhiloxBlock philox_at(uint64_t seed, uint64_t stream, uint64_t position) {
+constexpr PhiloxBlock philox_at(uint64_t seed, uint64_t stream, uint64_t position) {
   return philox({uint32_t(position), uint32_t(position >> 32), uint32_t(stream), uint32_t(stream >> 32)},
                 uint32_t(seed), uint32_t(seed >> 32));
 }
 
 // 24 random bits into [0, 1): every value is exact in fp32.
-inline float uniform_from(uint32_t bits) { return float(bits >> 8) * 0x1p-24f; }
+constexpr float uniform_from(uint32_t bits) { return float(bits >> 8) * 0x1p-24f; }
 
 }  // namespace threefold

@@ -6,7 +6,8 @@
 
 namespace threefold {
 
-struct Error : std::runtime_error {
+// Thrown across the borders of the modules that hold a device each.
+struct __attribute__((visibility("default"))) Error : std::runtime_error {
   Error(std::string where_, std::string expected_, std::string received_, std::string cure_)
       : std::runtime_error("[" + where_ + "] expected " + expected_ + ", received " + received_ +
                            ". Try " + cure_ + "."),

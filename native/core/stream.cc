@@ -6,7 +6,7 @@
 
 namespace threefold {
 
-Stream::Stream() : thread_([this] { run(); }) {}
+Stream::Stream(std::function<void()> settle) : settle_(std::move(settle)), thread_([this] { run(); }) {}
 
 Stream::~Stream() {
   {
@@ -41,12 +41,27 @@ void Stream::synchronize() {
 }
 
 void Stream::clear_error() {
-  enqueue_always([this] { error_.reset(); });
+  enqueue_always([this] {
+    if (settle_) keep("", settle_);  // what started before the error may have failed as well
+    error_.reset();
+  });
 }
 
 int64_t Stream::busy_microseconds() {
   std::lock_guard lock(mutex_);
   return busy_us_;
+}
+
+// Runs fn; what it throws becomes the sticky error, unless there is one.
+void Stream::keep(const char* op, const std::function<void()>& fn) {
+  try {
+    fn();
+  } catch (const Error& e) {
+    std::string where = std::string(op) + (e.where == op || !*op ? "" : ": ");
+    error_.emplace(where + (e.where == op ? "" : e.where), e.expected, e.received, e.cure);
+  } catch (const std::exception& e) {
+    error_.emplace(*op ? op : "device", "the op to finish", e.what(), "a smaller batch, or report this as a bug");
+  }
 }
 
 void Stream::run() {
@@ -62,15 +77,10 @@ void Stream::run() {
     }
     auto begin = Clock::now();
     if (item.kind == Kind::wait) {
+      if (settle_ && !error_) keep("", settle_);
       item.wait(error_ ? &*error_ : nullptr);
     } else if (item.kind == Kind::always || !error_) {
-      try {
-        item.fn();
-      } catch (const Error& e) {
-        error_.emplace(std::string(item.op) + (e.where == item.op ? "" : ": " + e.where), e.expected, e.received, e.cure);
-      } catch (const std::exception& e) {
-        error_.emplace(item.op, "the op to finish", e.what(), "a smaller batch, or report this as a bug");
-      }
+      keep(item.op, item.fn);
     }
     item = Item{};  // what the op captured is gone before the next one starts
     auto us = std::chrono::duration_cast<std::chrono::microseconds>(Clock::now() - begin).count();

@@ -16,7 +16,9 @@ namespace threefold {
 
 class Stream {
  public:
-  Stream();
+  // `settle` runs before each wait, on the stream's thread: it returns when all that ops have started has ended, and
+  // throws where that failed (a device that works apart).
+  explicit Stream(std::function<void()> settle = {});
   ~Stream();  // runs what is queued, then joins
   Stream(const Stream&) = delete;
 
@@ -43,7 +45,9 @@ class Stream {
   };
   void push(Item item);
   void run();
+  void keep(const char* op, const std::function<void()>& fn);
 
+  std::function<void()> settle_;
   std::mutex mutex_;
   std::condition_variable wake_;
   std::deque<Item> queue_;

@@ -5,7 +5,7 @@ namespace threefold {
 void* Storage::data() {
   if (!data_) {
     data_ = allocator_->allocate(bytes_, category_);
-    if (zeroed_) std::memset(data_, 0, bytes_);
+    if (zeroed_) allocator_->memory().zero(data_, bytes_);
   }
   return data_;
 }
@@ -27,6 +27,14 @@ Tensor Tensor::view(int64_t offset, Shape shape) const {
 
 View Tensor::on_stream() const {
   return {static_cast<char*>(storage_->data()) + offset_ * size_of(dtype_), dtype_, shape_};
+}
+
+void Tensor::upload(const void* data) const {
+  storage_->allocator().memory().upload(on_stream().data, data, numel() * size_of(dtype_));
+}
+
+void Tensor::download(void* data) const {
+  storage_->allocator().memory().download(data, on_stream().data, numel() * size_of(dtype_));
 }
 
 }  // namespace threefold

@@ -24,7 +24,7 @@ class Storage {
 
   void* data();
   int64_t bytes() const { return bytes_; }
-  const Allocator& allocator() const { return *allocator_; }
+  Allocator& allocator() const { return *allocator_; }
 
  private:
   std::shared_ptr<Allocator> allocator_;  // outlives a disposed device
@@ -48,8 +48,10 @@ class Tensor {
 
   // A tensor of `shape` that shares storage, `offset` elements on.
   Tensor view(int64_t offset, Shape shape) const;
-  // The bytes, for an op on the stream's thread.
+  // For an op on the stream's thread: the bytes; from the host's `data` and to it, all of them.
   View on_stream() const;
+  void upload(const void* data) const;
+  void download(void* data) const;
 
  private:
   std::shared_ptr<Storage> storage_;

@@ -1,6 +1,6 @@
 // THE list of kernels: one argument struct and one line in THREEFOLD_KERNELS each. A device implements every line
-// under the same name (cpu/<op>.cc; later cuda/<op>.cu) and fills one Kernels table; blocks/ and binding/ call the
-// table and know no device.
+// under the same name (cpu/<op>.cc, cuda/<op>.cu) and fills one Kernels table; blocks/ and binding/ call the table and
+// know no device.
 //
 // Letters: T packed tokens, B sequences, R chosen rows, H hidden, N query heads, G key/value heads, D head size,
 // F feed-forward size, V vocabulary, P positions. Storage is fp32 or bf16 ("any" below, one dtype per call unless
@@ -20,10 +20,13 @@ namespace threefold {
 
 enum class Act : uint8_t { none, relu, gelu_tanh, gelu_erf, silu };
 
+struct Gpu;  // of a CUDA device: its stream and what launches need to know (cuda/launch.h)
+
 // What a kernel runs on. Called on the stream's thread.
 struct Exec {
   ThreadPool& pool;
   Allocator& allocator;
+  Gpu* gpu = nullptr;
 };
 
 // Temporary memory of one kernel, counted as workspace.

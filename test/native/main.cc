@@ -6,6 +6,7 @@
 #include <exception>
 
 #include "check.h"
+#include "device.h"
 
 namespace {
 
@@ -25,6 +26,13 @@ int main(int argc, char** argv) {
 #ifndef __SANITIZE_ADDRESS__
   for (int signal : {SIGSEGV, SIGABRT, SIGFPE, SIGILL, SIGBUS}) std::signal(signal, name_and_die);
 #endif
+  try {
+    for (const TestDevice& d : test_devices())
+      if (std::getenv("THREEFOLD_TEST_MODULE")) std::printf("device %s\n", d.name.c_str());
+  } catch (const std::exception& e) {
+    std::printf("%s\n0 passed, 1 failed\n", e.what());
+    return 1;
+  }
   int passed = 0, failed = 0;
   for (const Case& c : cases()) {
     if (argc > 1 && !std::strstr(c.name, argv[1])) continue;

@@ -15,31 +15,9 @@
 namespace threefold::cpu {
 
 constexpr int64_t kBlock = 64;  // keys of one block, counted from the sequence's start; also queries of one tile
-constexpr int64_t kMaxHeadDim = 256;
-
-// Checks the sizes themselves and that `v` is [rows, (N + 2G) D] of fp32 or bf16.
-inline void expect_qkv(const char* where, const char* what, const AttentionShape& s, const View& v) {
-  if (s.kv_heads < 1 || s.heads < 1 || s.heads % s.kv_heads)
-    fail(where, "query heads that are a multiple of the key/value heads",
-         std::to_string(s.heads) + " and " + std::to_string(s.kv_heads), "the head counts of the model's config");
-  if (s.head_dim < 1 || s.head_dim > kMaxHeadDim)
-    fail(where, "a head size of 1 to " + std::to_string(kMaxHeadDim), std::to_string(s.head_dim),
-         "a model with more, smaller heads");
-  if (s.window < 0 || !(s.softcap >= 0))
-    fail(where, "a window and a softcap of 0 (off) or more", std::to_string(s.window) + " and " + std::to_string(s.softcap),
-         "the numbers of the model's config");
-  if (s.alibi && s.softcap > 0)
-    fail(where, "ALiBi or a softcap", "both", "a model that has one of them");
-  if (v.dtype != DType::f32 && v.dtype != DType::bf16)
-    fail(where, std::string(what) + " of fp32 or bf16", name_of(v.dtype), "casting it");
-  expect(where, what, v, v.dtype, {v.shape.rank == 2 ? v.dim(0) : 0, s.row()});
-}
 
 // Checks `starts` against T tokens and returns the number of sequences.
 inline int64_t expect_starts(const char* where, const View& starts, int64_t tokens) {
-  if (starts.shape.rank != 1 || starts.dim(0) < 1)
-    fail(where, "starts of int32 [B + 1]", starts.shape.text(), "the starts of the packed batch");
-  expect(where, "starts", starts, DType::i32, {starts.dim(0)});
   const int32_t* s = starts.i32();
   int64_t sequences = starts.dim(0) - 1;
   bool good = s[0] == 0 && s[sequences] == tokens;

@@ -5,21 +5,10 @@
 namespace threefold::cpu {
 namespace {
 
-void check(const AttentionDecode& a) {
+// The pages a sequence reads from are there.
+void expect_pages(const AttentionDecode& a) {
   const char* where = "attention_decode";
-  const AttentionShape& s = a.shape;
-  expect_qkv(where, "qkv", s, a.qkv);
-  int64_t batch = a.qkv.dim(0);
-  if (a.keys.shape.rank != 4)
-    fail(where, "keys of [pages, page_size, G, D]", a.keys.shape.text(), "the cache made for this model");
-  int64_t pages = a.keys.dim(0), page_size = a.keys.dim(1);
-  expect(where, "keys", a.keys, a.qkv.dtype, {pages, page_size, s.kv_heads, s.head_dim});
-  expect(where, "values", a.values, a.qkv.dtype, a.keys.shape);
-  expect(where, "block_table", a.block_table, DType::i32,
-         {batch, a.block_table.shape.rank == 2 ? a.block_table.dim(1) : 0});
-  expect(where, "lengths", a.lengths, DType::i32, {batch});
-  expect(where, "out", a.out, a.qkv.dtype, {batch, s.heads * s.head_dim});
-  int64_t max_blocks = a.block_table.dim(1);
+  int64_t batch = a.qkv.dim(0), pages = a.keys.dim(0), page_size = a.keys.dim(1), max_blocks = a.block_table.dim(1);
   for (int64_t b = 0; b < batch; ++b) {
     int64_t length = a.lengths.i32()[b];
     if (length < 1 || length > max_blocks * page_size)
@@ -83,7 +72,7 @@ void attend(Exec& ex, const AttentionDecode& a, int64_t b, int64_t g) {
 }  // namespace
 
 void attention_decode(Exec& ex, const AttentionDecode& a) {
-  check(a);
+  expect_pages(a);
   int64_t kv_heads = a.shape.kv_heads;
   ex.pool.parallel_for(a.qkv.dim(0) * kv_heads, [&](int64_t i) { attend(ex, a, i / kv_heads, i % kv_heads); });
 }

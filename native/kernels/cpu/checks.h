@@ -1,4 +1,4 @@
-// Argument checks that several ops share.
+// Checks of values that several ops share; kernels/checks.h has those of shapes.
 #pragma once
 
 #include <vector>
@@ -7,26 +7,17 @@
 
 namespace threefold::cpu {
 
-// fp32 or bf16, of the given rank.
-inline void expect_rank(const char* where, const char* what, const View& v, int rank) {
-  if (v.shape.rank != rank || (v.dtype != DType::f32 && v.dtype != DType::bf16))
-    fail(where, std::string(what) + " of fp32 or bf16 with " + std::to_string(rank) + " dimension" + (rank > 1 ? "s" : ""),
-         std::string(name_of(v.dtype)) + " " + v.shape.text(), "passing the tensor this op documents");
-}
-
-// int32 [n] with every value in [0, bound).
+// Each of the n values is in [0, bound).
 inline void expect_indices(const char* where, const char* what, const View& v, int64_t n, int64_t bound,
                            const char* cure) {
-  expect(where, what, v, DType::i32, {n});
   for (int64_t i = 0; i < n; ++i)
     if (int64_t id = v.i32()[i]; id < 0 || id >= bound)
       fail(where, std::string(what) + " from 0 and below " + std::to_string(bound),
            std::to_string(id) + " at position " + std::to_string(i), cure);
 }
 
-// int32 [R] rows of a [T, ...] tensor, each at most once, so that rows can be written without a race. Returns R.
+// Rows of a [T, ...] tensor, each at most once, so that rows can be written without a race. Returns R.
 inline int64_t expect_rows(const char* where, const View& rows, int64_t t) {
-  if (rows.shape.rank != 1) fail(where, "rows of int32 [R]", rows.shape.text(), "a list of row numbers");
   int64_t r = rows.dim(0);
   expect_indices(where, "rows", rows, r, t, "row numbers of this batch");
   std::vector<bool> seen(t);

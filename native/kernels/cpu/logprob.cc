@@ -16,15 +16,10 @@ namespace {
 constexpr int64_t kRowBlock = 512, kTile = kVocabularyTile;
 constexpr int64_t kGrain = 8192;  // logits one thread takes at least
 
-int64_t check(const char* where, const View& hidden, const View& weight, const View& bias, const View& rows,
-              const View& targets, const View& lse) {
-  expect_rank(where, "hidden", hidden, 2);
-  expect_rank(where, "weight", weight, 2);
-  expect(where, "weight", weight, hidden.dtype, {weight.dim(0), hidden.dim(1)});
-  if (bias) expect(where, "bias", bias, hidden.dtype, {weight.dim(0)});
+// Returns R.
+int64_t expect_chosen(const char* where, const View& hidden, const View& weight, const View& rows, const View& targets) {
   int64_t r = expect_rows(where, rows, hidden.dim(0));
   expect_indices(where, "targets", targets, r, weight.dim(0), "the tokenizer this model was made with");
-  expect(where, "lse", lse, DType::f32, {r});
   return r;
 }
 
@@ -47,10 +42,7 @@ void over_tiles(const View& weight, const View& bias, F body) {
 }  // namespace
 
 void logprob_forward(Exec& ex, const LogprobForward& o) {
-  const char* where = "logprob_forward";
-  int64_t r = check(where, o.hidden, o.weight, o.bias, o.rows, o.targets, o.lse), h = o.hidden.dim(1);
-  expect(where, "logprobs", o.logprobs, DType::f32, {r});
-  if (o.entropy) expect(where, "entropy", o.entropy, DType::f32, {r});
+  int64_t r = expect_chosen("logprob_forward", o.hidden, o.weight, o.rows, o.targets), h = o.hidden.dim(1);
   if (r == 0) return;
 
   int64_t most = std::min(r, kRowBlock);
@@ -110,19 +102,8 @@ void logit_gradient(float* row, int64_t n, int64_t target, float softcap, float 
 }  // namespace
 
 void logprob_backward(Exec& ex, const LogprobBackward& o) {
-  const char* where = "logprob_backward";
-  int64_t r = check(where, o.hidden, o.weight, o.bias, o.rows, o.targets, o.lse), h = o.hidden.dim(1), t = o.hidden.dim(0);
-  expect(where, "dlogprobs", o.dlogprobs, DType::f32, {r});
-  if (o.dentropy) {
-    expect(where, "dentropy", o.dentropy, DType::f32, {r});
-    expect(where, "entropy", o.entropy, DType::f32, {r});
-  }
-  if (o.dhidden) {
-    expect(where, "dhidden", o.dhidden, o.hidden.dtype, o.hidden.shape);
-    std::memset(o.dhidden.data, 0, t * h * size_of(o.dhidden.dtype));
-  }
-  if (o.dweight) expect(where, "dweight", o.dweight, DType::f32, o.weight.shape);
-  if (o.dbias) expect(where, "dbias", o.dbias, DType::f32, {o.weight.dim(0)});
+  int64_t r = expect_chosen("logprob_backward", o.hidden, o.weight, o.rows, o.targets), h = o.hidden.dim(1), t = o.hidden.dim(0);
+  if (o.dhidden) std::memset(o.dhidden.data, 0, t * h * size_of(o.dhidden.dtype));
   if (r == 0) return;
 
   int64_t most = std::min(r, kRowBlock);

@@ -22,26 +22,6 @@ struct Sizes {
   int64_t m, n, k;
 };
 
-Sizes check(const Matmul& o) {
-  const char* where = "matmul";
-  for (auto [name, v] : {std::pair{"a", &o.a}, {"b", &o.b}, {"out", &o.out}}) {
-    if (v->shape.rank != 2)
-      fail(where, std::string(name) + " with 2 dimensions", v->shape.text(), "a two-dimensional view");
-    if (v->dtype != DType::f32 && v->dtype != DType::bf16)
-      fail(where, std::string(name) + " in fp32 or bf16", name_of(v->dtype), "casting it first");
-  }
-  Sizes s{o.out.dim(0), o.out.dim(1), o.a.dim(o.trans_a ? 0 : 1)};
-  expect(where, "a", o.a, o.a.dtype, o.trans_a ? Shape{s.k, s.m} : Shape{s.m, s.k});
-  expect(where, "b", o.b, o.b.dtype, o.trans_b ? Shape{s.n, s.k} : Shape{s.k, s.n});
-  if (o.bias) expect(where, "bias", o.bias, o.b.dtype, {s.n});
-  if (o.residual) expect(where, "residual", o.residual, o.out.dtype, {s.m, s.n});
-  if (o.accumulate && o.out.dtype != DType::f32)
-    fail(where, "an fp32 output to accumulate into", name_of(o.out.dtype), "an fp32 gradient");
-  if (o.accumulate && (o.bias || o.residual || o.act != Act::none))
-    fail(where, "no bias, residual or activation with accumulate", "one of them", "a matmul without accumulate");
-  return s;
-}
-
 // out = act(sums + bias) + residual for rows [i0, i0 + m) and columns [j0, j0 + n); sums is [m, n].
 void epilogue(const Matmul& o, int64_t i0, int64_t m, int64_t j0, int64_t n, float* sums) {
   float bias[kOuterBlock.cols], old[kOuterBlock.cols];
@@ -165,7 +145,7 @@ void gradient_form(Exec& ex, const Matmul& o, const Sizes& s) {
 }  // namespace
 
 void matmul(Exec& ex, const Matmul& o) {
-  Sizes s = check(o);
+  Sizes s{o.out.dim(0), o.out.dim(1), o.a.dim(o.trans_a ? 0 : 1)};
   if (s.m == 0 || s.n == 0) return;
   if (o.trans_b && !o.trans_a)
     forward_form(ex, o, s);
@@ -174,9 +154,7 @@ void matmul(Exec& ex, const Matmul& o) {
 }
 
 void column_sum(Exec& ex, const ColumnSum& o) {
-  if (o.x.shape.rank != 2) fail("column_sum", "x with 2 dimensions", o.x.shape.text(), "a two-dimensional view");
   int64_t t = o.x.dim(0), n = o.x.dim(1);
-  expect("column_sum", "out", o.out, DType::f32, {n});
   constexpr int64_t kPiece = 256;    // rows summed before they join the total: keeps rounding small, in a fixed order
   constexpr int64_t kColumns = 256;  // per work item
   ex.pool.parallel_blocks(n, kColumns, [&](int64_t begin, int64_t end) {

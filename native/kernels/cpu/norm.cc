@@ -20,23 +20,10 @@ void load_weight(const View& weight, float offset, int64_t n, float* out) {
   for (int64_t i = 0; i < n; ++i) out[i] = w[i] + offset;
 }
 
-void check(const char* where, const View& x, const View& weight, bool rms, const View& mean, const View& rstd) {
-  expect_rank(where, "x", x, 2);
-  expect(where, "weight", weight, x.dtype, {x.dim(1)});
-  if (mean && !rms) expect(where, "mean", mean, DType::f32, {x.dim(0)});
-  if (rstd) expect(where, "rstd", rstd, DType::f32, {x.dim(0)});
-}
-
 }  // namespace
 
 void norm_forward(Exec& ex, const NormForward& o) {
-  const char* where = "norm_forward";
-  check(where, o.x, o.weight, o.rms, o.mean, o.rstd);
   int64_t rows = o.x.dim(0), h = o.x.dim(1);
-  if (o.bias) expect(where, "bias", o.bias, o.x.dtype, {h});
-  if (o.residual) expect(where, "residual", o.residual, o.x.dtype, o.x.shape);
-  expect(where, "out", o.out, o.x.dtype, o.x.shape);
-
   const Isa& v = isa();
   Scratch<float> parameters(ex, 2 * h);
   float* weight = parameters.data();
@@ -65,16 +52,7 @@ void norm_forward(Exec& ex, const NormForward& o) {
 // With g = dy * weight and xhat = (x - mean) * rstd: dx = rstd * (g - mean(g) - xhat * mean(g * xhat)), without mean(g)
 // for RMSNorm.
 void norm_backward(Exec& ex, const NormBackward& o) {
-  const char* where = "norm_backward";
-  if (!o.rstd || (!o.mean && !o.rms)) fail(where, "mean and rstd of the forward pass", "none", "keeping them in forward");
-  check(where, o.x, o.weight, o.rms, o.mean, o.rstd);
   int64_t rows = o.x.dim(0), h = o.x.dim(1);
-  expect(where, "dout", o.dout, o.x.dtype, o.x.shape);
-  expect(where, "dx", o.dx, o.x.dtype, o.x.shape);
-  if (o.residual_grad) expect(where, "residual_grad", o.residual_grad, o.x.dtype, o.x.shape);
-  if (o.dweight) expect(where, "dweight", o.dweight, DType::f32, {h});
-  if (o.dbias) expect(where, "dbias", o.dbias, DType::f32, {h});
-
   const Isa& v = isa();
   int64_t pieces = (rows + kPiece - 1) / kPiece;
   Scratch<float> shared(ex, 2 * h), dweights(ex, o.dweight ? pieces * h : 0), dbiases(ex, o.dbias ? pieces * h : 0);
@@ -125,21 +103,11 @@ void over_heads(const AttentionShape& s, int64_t t, F body) {
   for (int64_t n = 0; n < s.heads + s.kv_heads; ++n) body(t * s.row() + n * s.head_dim, n >= s.heads);
 }
 
-int64_t check_heads(const char* where, const AttentionShape& s, const View& qkv, const View& q_weight, const View& k_weight) {
-  expect_rank(where, "qkv", qkv, 2);
-  expect(where, "qkv", qkv, qkv.dtype, {qkv.dim(0), s.row()});
-  expect(where, "q_weight", q_weight, qkv.dtype, {s.head_dim});
-  expect(where, "k_weight", k_weight, qkv.dtype, {s.head_dim});
-  return qkv.dim(0);
-}
-
 }  // namespace
 
 void head_norm_forward(Exec& ex, const HeadNormForward& o) {
-  const char* where = "head_norm_forward";
   const AttentionShape& s = o.shape;
-  int64_t rows = check_heads(where, s, o.qkv, o.q_weight, o.k_weight), d = s.head_dim, values = (s.heads + s.kv_heads) * d;
-  expect(where, "out", o.out, o.qkv.dtype, o.qkv.shape);
+  int64_t rows = o.qkv.dim(0), d = s.head_dim, values = (s.heads + s.kv_heads) * d;
   const Isa& v = isa();
   Scratch<float> weights(ex, 2 * d);
   load_weight(o.q_weight, o.weight_offset, d, weights.data());
@@ -164,12 +132,8 @@ void head_norm_forward(Exec& ex, const HeadNormForward& o) {
 
 // As norm_backward for RMSNorm, with heads for rows.
 void head_norm_backward(Exec& ex, const HeadNormBackward& o) {
-  const char* where = "head_norm_backward";
   const AttentionShape& s = o.shape;
-  int64_t rows = check_heads(where, s, o.qkv, o.q_weight, o.k_weight), d = s.head_dim;
-  expect(where, "dqkv", o.dqkv, o.qkv.dtype, o.qkv.shape);
-  if (o.dq_weight) expect(where, "dq_weight", o.dq_weight, DType::f32, {d});
-  if (o.dk_weight) expect(where, "dk_weight", o.dk_weight, DType::f32, {d});
+  int64_t rows = o.qkv.dim(0), d = s.head_dim;
   const Isa& v = isa();
   int64_t pieces = (rows + kPiece - 1) / kPiece;
   Scratch<float> shared(ex, 3 * d), sums(ex, pieces * 2 * d);

@@ -7,14 +7,8 @@ namespace threefold::cpu {
 void rotary(Exec& ex, const Rotary& a) {
   const char* where = "rotary";
   const AttentionShape& s = a.shape;
-  expect_qkv(where, "qkv", s, a.qkv);
   int64_t tokens = a.qkv.dim(0), d = s.head_dim, heads = s.heads + s.kv_heads;  // queries and keys lie side by side
-  expect(where, "positions", a.positions, DType::i32, {tokens});
-  if (a.table.shape.rank != 3 || 2 * a.table.dim(1) > d)
-    fail(where, "table of [P, R/2, 2] with R at most " + std::to_string(d), a.table.shape.text(),
-         "the rotary table of this model");
   int64_t positions = a.table.dim(0), half = a.table.dim(1);
-  expect(where, "table", a.table, DType::f32, {positions, half, 2});
   for (int64_t t = 0; t < tokens; ++t)
     if (int32_t p = a.positions.i32()[t]; p < 0 || p >= positions)
       fail(where, "positions of 0 to " + std::to_string(positions - 1), std::to_string(p),
@@ -48,14 +42,8 @@ void rotary(Exec& ex, const Rotary& a) {
 void kv_append(Exec& ex, const KvAppend& a) {
   const char* where = "kv_append";
   const AttentionShape& s = a.shape;
-  expect_qkv(where, "qkv", s, a.qkv);
   int64_t tokens = a.qkv.dim(0);
-  if (a.keys.shape.rank != 4)
-    fail(where, "keys of [pages, page_size, G, D]", a.keys.shape.text(), "the cache made for this model");
   int64_t slots = a.keys.dim(0) * a.keys.dim(1);
-  expect(where, "keys", a.keys, a.qkv.dtype, {a.keys.dim(0), a.keys.dim(1), s.kv_heads, s.head_dim});
-  expect(where, "values", a.values, a.qkv.dtype, a.keys.shape);
-  expect(where, "slots", a.slots, DType::i32, {tokens});
   for (int64_t t = 0; t < tokens; ++t)
     if (int32_t slot = a.slots.i32()[t]; slot < 0 || slot >= slots)
       fail(where, "slots of 0 to " + std::to_string(slots - 1), std::to_string(slot), "a larger cache");

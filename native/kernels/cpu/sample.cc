@@ -84,10 +84,7 @@ int32_t draw(const float* weights, int64_t n, float u, At at) {
 
 void check_edits(const Sample& o, int64_t rows, int64_t n) {
   const char* where = "sample";
-  expect(where, "edit_starts", o.edit_starts, DType::i32, {rows + 1});
-  expect_rank(where, "edits", o.edits, 2);
   int64_t edits = o.edits.dim(0);
-  expect(where, "edits", o.edits, DType::f32, {edits, 3});
   expect_indices(where, "edit_ids", o.edit_ids, edits, n, "the tokenizer this model was made with");
   bool rising = o.edit_starts.i32()[0] == 0 && o.edit_starts.i32()[rows] == edits;
   for (int64_t b = 0; b < rows; ++b) rising = rising && o.edit_starts.i32()[b] <= o.edit_starts.i32()[b + 1];
@@ -107,18 +104,7 @@ void check_edits(const Sample& o, int64_t rows, int64_t n) {
 
 void sample(Exec& ex, const Sample& o) {
   const char* where = "sample";
-  expect_rank(where, "logits", o.logits, 2);
   int64_t rows = o.logits.dim(0), n = o.logits.dim(1);
-  expect(where, "logits", o.logits, DType::f32, o.logits.shape);
-  expect(where, "inv_temperature", o.inv_temperature, DType::f32, {rows});
-  expect(where, "top_k", o.top_k, DType::i32, {rows});
-  expect(where, "top_p", o.top_p, DType::f32, {rows});
-  expect(where, "seeds", o.seeds, DType::i32, {rows, 2});
-  expect(where, "positions", o.positions, DType::i32, {rows});
-  expect(where, "tokens", o.tokens, DType::i32, {rows});
-  expect(where, "logprobs", o.logprobs, DType::f32, {rows});
-  if (n == 0) fail(where, "a vocabulary of 1 or more", "logits " + o.logits.shape.text(), "checking the model");
-  if (o.min_p) expect(where, "min_p", o.min_p, DType::f32, {rows});
   if (o.edit_starts) check_edits(o, rows, n);
   for (int64_t b = 0; b < rows; ++b) {
     float t = o.inv_temperature.f32()[b], p = o.top_p.f32()[b];

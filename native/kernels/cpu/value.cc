@@ -10,18 +10,10 @@ namespace {
 
 constexpr int64_t kColumns = 128, kPiece = 256;  // columns one thread takes; rows summed before they join the total
 
-int64_t check(const char* where, const View& hidden, const View& weight, const View& rows) {
-  expect_rank(where, "hidden", hidden, 2);
-  expect(where, "weight", weight, hidden.dtype, {hidden.dim(1)});
-  return expect_rows(where, rows, hidden.dim(0));
-}
-
-
 }  // namespace
 
 void value_forward(Exec& ex, const ValueForward& o) {
-  int64_t r = check("value_forward", o.hidden, o.weight, o.rows), h = o.hidden.dim(1);
-  expect("value_forward", "values", o.values, DType::f32, {r});
+  int64_t r = expect_rows("value_forward", o.rows, o.hidden.dim(0)), h = o.hidden.dim(1);
   Scratch<float> wide(ex, h);
   const float* weight = load(o.weight, 0, h, wide.data());
   ex.pool.parallel_blocks(r, row_grain(h), [&](int64_t begin, int64_t end) {
@@ -32,11 +24,7 @@ void value_forward(Exec& ex, const ValueForward& o) {
 }
 
 void value_backward(Exec& ex, const ValueBackward& o) {
-  const char* where = "value_backward";
-  int64_t r = check(where, o.hidden, o.weight, o.rows), t = o.hidden.dim(0), h = o.hidden.dim(1);
-  expect(where, "dvalues", o.dvalues, DType::f32, {r});
-  if (o.dhidden) expect(where, "dhidden", o.dhidden, o.hidden.dtype, o.hidden.shape);
-  if (o.dweight) expect(where, "dweight", o.dweight, DType::f32, {h});
+  int64_t r = expect_rows("value_backward", o.rows, o.hidden.dim(0)), t = o.hidden.dim(0), h = o.hidden.dim(1);
   const float* dvalues = o.dvalues.f32();
   const int32_t* rows = o.rows.i32();
 

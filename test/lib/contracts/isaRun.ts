@@ -1,6 +1,6 @@
 // Run by bitEqual.test.ts in a process of its own, because THREEFOLD_ISA is read once. Prints what it found as JSON.
 import { native } from '../../../lib/binding/native.js'
-import { createDevice } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
 import { sampleAndRecompute } from './recompute.js'
 import { anyModel, generation, randomPrompts } from './support.js'
 

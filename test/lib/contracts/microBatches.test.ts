@@ -13,8 +13,8 @@ import type { Decoder } from '../../../lib/model/decoder.js'
 import { native } from '../../../lib/binding/native.js'
 import { pairwiseLoss } from '../../../lib/rlhf/pairwiseLoss.js'
 import { tokenLoss, tokenLossGrad } from '../../../lib/rlhf/tokenLoss.js'
-import { createDevice } from '../../../lib/tensor/device.js'
-import type { DType } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
+import type { DType } from '../device.js'
 import { anyModel, freshModel, generation, randomPrompts, randomRows, sameBits, trainerOptions } from './support.js'
 
 const gradientBound = 1e-5

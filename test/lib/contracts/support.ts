@@ -11,7 +11,7 @@ import { normals } from '../../../lib/model/initialize.js'
 import type { HeadKind } from '../../../lib/model/spec.js'
 import { rowSeed } from '../../../lib/rollout/generate.js'
 import type { GenerateOptions } from '../../../lib/rollout/generate.js'
-import type { DType, NativeDevice } from '../../../lib/tensor/device.js'
+import type { DType, NativeDevice } from '../device.js'
 import { loadFixture } from '../model/oracle.js'
 
 type Config = Record<string, unknown>

@@ -17,7 +17,7 @@ import { ppo } from '../../../lib/stages/ppo.js'
 import { pretrain } from '../../../lib/stages/pretrain.js'
 import { reward } from '../../../lib/stages/reward.js'
 import { sft } from '../../../lib/stages/sft.js'
-import { createDevice } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
 import { loadFixture, modelFolder } from '../model/oracle.js'
 
 let root = ''
@@ -88,7 +88,8 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
   ['an unknown choice', () => given({ lrSchedulerType: 'wavy' }), '--lr-scheduler-type', /linear, cosine.*"wavy"/],
   ['a feature that is not there yet', () => given({ loraDim: 8 }), '--lora-dim', /0 in this version.*8.*LoRA/],
   ['fp16, not there yet', () => given({ dtype: 'fp16' }), '--dtype', /fp32 or bf16.*fp16/],
-  ['a device that is not built', () => given({ device: 'cuda' }), 'device', /cpu.*"cuda"/],
+  ['a GPU that is not there', () => given({ device: 'cuda:99' }), 'device', /CUDA|NVIDIA|cuda:0/],
+  ['a device that does not exist', () => given({ device: 'gpu' }), '--device', /cpu, cuda, cuda:N.*"gpu"/],
   ['a model folder that is missing', () => trainOn(join(root, 'nowhere')), 'hub', /a model at .*nowhere, or a hub id.*no such path/],
   ['a folder without config.json', async () => trainOn(await folder()), 'model', /config\.json/],
   [

@@ -5,7 +5,7 @@ import { packRows } from '../../../lib/data/packing.js'
 import { logprobGap, makeRollouts, packRollouts, scoreRollouts, whitened } from '../../../lib/engine/experience.js'
 import type { ShapingOptions } from '../../../lib/engine/experience.js'
 import { lastTokens, scoreLogprobs, scoreValues } from '../../../lib/engine/logprobs.js'
-import { createDevice } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
 import { freshModel, generation, randomPrompts } from '../contracts/support.js'
 
 const shaping: ShapingOptions = { klCoef: 0.3, klEstimator: 'k1', rewardClip: 0.2, gamma: 0.9, gaeLambda: 0.8, whitenAdvantages: false }

@@ -13,8 +13,8 @@ import { gae } from '../../../lib/rlhf/gae.js'
 import { shapedRewards } from '../../../lib/rlhf/rewards.js'
 import { tokenLoss, tokenLossGrad } from '../../../lib/rlhf/tokenLoss.js'
 import { rowSeed } from '../../../lib/rollout/generate.js'
-import { createDevice } from '../../../lib/tensor/device.js'
-import type { DType } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
+import type { DType } from '../device.js'
 import { freshModel, generation, nudge, randomPrompts, randomRows, trainerOptions } from '../contracts/support.js'
 
 const vocab = 24

@@ -6,8 +6,8 @@ import type { Experience } from '../../../lib/engine/experience.js'
 import { trainLogprobs } from '../../../lib/engine/logprobs.js'
 import { actorStep, criticStep } from '../../../lib/engine/ppoUpdate.js'
 import { Trainer } from '../../../lib/engine/trainer.js'
-import { createDevice } from '../../../lib/tensor/device.js'
-import type { NativeDevice } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
+import type { NativeDevice } from '../device.js'
 import { freshModel, generation, nudge, randomPrompts, trainerOptions } from '../contracts/support.js'
 
 const shaping = { klCoef: 0.1, klEstimator: 'k1', rewardClip: 5, gamma: 1, gaeLambda: 0.95, whitenAdvantages: false } as const

@@ -7,7 +7,7 @@ import { Trainer } from '../../../lib/engine/trainer.js'
 import type { TrainerOptions } from '../../../lib/engine/trainer.js'
 import type { Decoder } from '../../../lib/model/decoder.js'
 import { tokenLoss, tokenLossGrad } from '../../../lib/rlhf/tokenLoss.js'
-import { createDevice } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
 import { freshModel, randomRows, trainerOptions } from '../contracts/support.js'
 
 const batch = packRows(randomRows(5, 24))

@@ -8,7 +8,7 @@ import { writeFloats } from '../../../lib/checkpoint/weights.js'
 import { pairwiseLoss } from '../../../lib/rlhf/pairwiseLoss.js'
 import { tokenLoss, tokenLossGrad } from '../../../lib/rlhf/tokenLoss.js'
 import { generateAll } from '../../../lib/rollout/generate.js'
-import { createDevice } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
 import { Oracle, loadFixture, models, stockGradients, worst } from './oracle.js'
 
 const LOGPROB_BOUND = 2e-5

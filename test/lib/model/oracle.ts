@@ -8,8 +8,8 @@ import type { PackedBatch } from '../../../lib/data/packing.js'
 import { packRows } from '../../../lib/data/packing.js'
 import type { HeadKind } from '../../../lib/model/spec.js'
 import { placeOf } from '../../../lib/model/families/registry.js'
-import { numel, readFloats } from '../../../lib/tensor/device.js'
-import type { DType, NativeDevice } from '../../../lib/tensor/device.js'
+import { numel, readFloats } from '../device.js'
+import type { DType, NativeDevice } from '../device.js'
 
 /** Another folder of such checkpoints (models.py --random) may be checked in place of the committed one. */
 const fixtures = process.env['THREEFOLD_FIXTURES'] ?? join(import.meta.dirname, '../../fixtures/models')

@@ -7,7 +7,7 @@ import type { Decoder } from '../../../lib/model/decoder.js'
 import { projection } from '../../../lib/model/heads.js'
 import { generate, generateAll, rowSeed } from '../../../lib/rollout/generate.js'
 import type { GenerateOptions } from '../../../lib/rollout/generate.js'
-import { createDevice, readFloats } from '../../../lib/tensor/device.js'
+import { createDevice, readFloats } from '../device.js'
 import { Scope } from '../../../lib/tensor/scope.js'
 import { freshModel, generation, nudge, randomPrompts } from '../contracts/support.js'
 

@@ -3,7 +3,7 @@ import test from 'ava'
 import fc from 'fast-check'
 
 import { KvCache } from '../../../lib/rollout/kvCache.js'
-import { createDevice } from '../../../lib/tensor/device.js'
+import { createDevice } from '../device.js'
 import { freshModel } from '../contracts/support.js'
 
 test('pages cover the tokens, slots are distinct, released pages are used again', async (t) => {

@@ -6,7 +6,7 @@ import test from 'ava'
 import { native } from '../../../lib/binding/native.js'
 import { Edits, checkSampling } from '../../../lib/rollout/sampling.js'
 import type { SamplingOptions } from '../../../lib/rollout/sampling.js'
-import { createDevice, fromFloats } from '../../../lib/tensor/device.js'
+import { createDevice, fromFloats } from '../device.js'
 import { failsWith } from '../data/support.js'
 
 interface Case {

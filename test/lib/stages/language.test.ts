@@ -152,7 +152,7 @@ test('what cannot be trained is refused in words', async (t) => {
   await failsWith(t, run({ learningRate: -1 }), '--learning-rate', '-1')
   await failsWith(t, run({ maxSeqLen: 3 }), '--max-seq-len 3', 'none of 48')
   await failsWith(t, run({ dtype: 'fp16' }), '--dtype', 'fp16')
-  await failsWith(t, run({ device: 'cuda' }), 'cuda')
+  await failsWith(t, run({ device: 'cuda:99' }), 'device')
   await failsWith(t, run({ dataPath: [await writeLines(folder, 'prompts.jsonl', [{ prompt: 'a' }])] }), 'line 1', 'a row with an answer')
   await failsWith(t, run({ dataPath: [await writeLines(folder, 'ids.jsonl', [{ input_ids: [3, 400] }])] }), 'line 1', '400', '262')
   await failsWith(t, run({ outputDir: join(data, 'run') }), 'a folder that can be written')

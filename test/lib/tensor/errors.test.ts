@@ -5,8 +5,8 @@ import type { ExecutionContext } from 'ava'
 import { ThreefoldError } from '../../../lib/base/errors.js'
 import { native } from '../../../lib/binding/native.js'
 import type { Tensor } from '../../../lib/binding/native.js'
-import { createDevice, fromFloats, numel, readFloats } from '../../../lib/tensor/device.js'
-import type { NativeDevice } from '../../../lib/tensor/device.js'
+import { createDevice, fromFloats, numel, readFloats } from '../device.js'
+import type { NativeDevice } from '../device.js'
 import { loadFixture } from '../model/oracle.js'
 
 interface Parts {
@@ -184,7 +184,9 @@ test('what is no device is refused', (t) => {
   refuses(t, 'batch', { ...parts, where: 'batch' }, () => new (native().Batch)(untyped(x), { starts: Int32Array.of(0, 1), positions: Int32Array.of(0) }))
   t.throws(() => native().Device.prototype.stats.call(x as never), undefined, 'a method of another class')
   refuses(t, 'threads', { where: 'device', expected: /1 to 1024 threads/, received: /5000/ }, () => createDevice({ threads: 5000 }))
-  refuses(t, 'cuda', { where: 'device', expected: /cpu/, received: /"cuda"/ }, () => createDevice({ device: 'cuda' }))
+  refuses(t, 'gpu', { where: 'device', expected: /cpu, cuda, cuda:N or emulated/, received: /"gpu"/ }, () => createDevice({ device: 'gpu' }))
+  // no module, no driver, no GPU or no hundredth one: each says so
+  refuses(t, 'cuda:99', { where: 'device', expected: /CUDA|NVIDIA|cuda:0/, received: /./ }, () => createDevice({ device: 'cuda:99' }))
 })
 
 test('helpers', async (t) => {

@@ -1,8 +1,8 @@
 // Scopes and the tape: what they own is disposed once, whatever happens.
 import test from 'ava'
 
-import { createDevice, fromFloats, readFloats } from '../../../lib/tensor/device.js'
-import type { Tensor } from '../../../lib/tensor/device.js'
+import { createDevice, fromFloats, readFloats } from '../device.js'
+import type { Tensor } from '../device.js'
 import { Scope, tensorScope } from '../../../lib/tensor/scope.js'
 import { Tape } from '../../../lib/tensor/tape.js'
 

@@ -2,7 +2,7 @@
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -19,7 +19,7 @@ Buffer control_of(Exec& ex, const std::vector<Buffer>& grads, float clip, float 
   Buffer control(DType::f32, {3});
   std::vector<View> views;
   for (const Buffer& g : grads) views.push_back(g.view);
-  cpu::gradient_control(ex, {.grads = views, .clip = clip, .scale = scale, .control = control.view});
+  ops.gradient_control(ex, {.grads = views, .clip = clip, .scale = scale, .control = control.view});
   return control;
 }
 
@@ -32,7 +32,7 @@ struct Stretch {
         m(DType::f32, param.view.shape, Values(start.size())), v(DType::f32, param.view.shape, Values(start.size())),
         shared(d == DType::f32) {}
   void step(Exec& ex, const Buffer& grad, const Buffer& control, int64_t t) {
-    cpu::adamw(ex, {.param = param.view, .master = shared ? param.view : master.view, .grad = grad.view, .m = m.view,
+    ops.adamw(ex, {.param = param.view, .master = shared ? param.view : master.view, .grad = grad.view, .m = m.view,
                     .v = v.view, .control = control.view, .lr = kLr, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps,
                     .weight_decay = kDecay, .step = t});
   }
@@ -55,7 +55,7 @@ struct Reference {
 }  // namespace
 
 TEST(gradient_control_matches_float64) {
-  for_each_isa([](DType) {
+  for_each_device([](DType) {
     for (float clip : {0.0f, 0.5f, 1e6f})
       for (float scale : {1.0f, 0.25f}) {
         std::vector<Values> g = {random_values(1, 7), random_values(2, 70001), random_values(3, 0), random_values(4, 1)};
@@ -71,24 +71,50 @@ TEST(gradient_control_matches_float64) {
   });
 }
 
-TEST(gradient_control_sees_one_bad_element_anywhere) {
-  for (double bad : {NAN, INFINITY, -INFINITY})
-    for (int64_t at : {0, 8, 65535, 65536, 70000}) {
-      std::vector<Buffer> grads = {Buffer(DType::f32, {9}, random_values(1, 9)), Buffer(DType::f32, {70001}, random_values(2, 70001))};
-      grads[1].set(at, bad);
-      auto got = run([&](Exec& ex) { return std::vector<Buffer>{control_of(ex, grads, 1, 1)}; });
-      CHECK_EQ(got[0].get(2), 0);
-      CHECK(!std::isfinite(got[0].get(0)));
+// More gradients than one launch takes, more pieces than threads that join them; some empty, at any address.
+TEST(gradient_control_takes_many_gradients) {
+  constexpr int64_t kMany = 1250;
+  for_each_device([] {
+    std::vector<Buffer> grads;
+    std::vector<View> views;
+    std::vector<Values> values;
+    for (int64_t i = 0; i < kMany; ++i) {
+      int64_t n = i % 7 == 3 ? 0 : i % 40 == 5 ? 3000 : i % 50;
+      values.push_back(random_values(uint64_t(i), n));
+      Values shifted(i % 3, 100);  // what lies before the gradient is not its own
+      shifted.insert(shifted.end(), values.back().begin(), values.back().end());
+      grads.push_back(Buffer(DType::f32, {i % 3 + n}, shifted));
     }
-  // Large but finite: the squares overflow fp32, the check must not.
-  std::vector<Buffer> large = {Buffer(DType::f32, {3}, {3e30, -1e30, 2e25})};
-  Buffer control = control_of(machine(1).ex, large, 1, 1);
-  CHECK_EQ(control.get(2), 1);
-  CHECK_NEAR(control.get(0) / std::sqrt(10e60), 1, 1e-6);
+    for (int64_t i = 0; i < kMany; ++i) views.push_back(grads[i].view.at(i % 3, {int64_t(values[i].size())}));
+    Buffer control(DType::f32, {3});
+    ops.gradient_control(machine(2).ex, {.grads = views, .clip = 1, .control = control.view});
+    double norm = norm_of(values, 1);
+    check_close("control", control, {norm, 1 / (norm + 1e-6), 1}, 1e-6, 0);
+  });
+}
+
+TEST(gradient_control_sees_one_bad_element_anywhere) {
+  for_each_device([] {
+    for (double bad : {NAN, INFINITY, -INFINITY})
+      for (int64_t at : {0, 8, 65535, 65536, 70000}) {
+        std::vector<Buffer> grads = {Buffer(DType::f32, {9}, random_values(1, 9)),
+                                     Buffer(DType::f32, {70001}, random_values(2, 70001))};
+        grads[1].set(at, bad);
+        Buffer control = control_of(machine(2).ex, grads, 1, 1);
+        CHECK_EQ(control.get(2), 0);
+        CHECK_EQ(control.get(1), 0);
+        CHECK(!std::isfinite(control.get(0)));
+      }
+    // Large but finite: the squares overflow fp32, the check must not.
+    std::vector<Buffer> large = {Buffer(DType::f32, {3}, {3e30, -1e30, 2e25})};
+    Buffer control = control_of(machine(1).ex, large, 1, 1);
+    CHECK_EQ(control.get(2), 1);
+    CHECK_NEAR(control.get(0) / std::sqrt(10e60), 1, 1e-6);
+  });
 }
 
 TEST(adamw_ten_steps_match_torch_formula) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (int64_t n : {1, 7, 32, 33, 100, 20000})
       for (float clip : {0.0f, 1.0f}) {
         Values start = random_values(1, n);
@@ -119,7 +145,7 @@ TEST(adamw_ten_steps_match_torch_formula) {
 }
 
 TEST(adamw_skips_when_gradients_are_not_finite) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     int64_t n = 100;
     Buffer grad(DType::f32, {n}, random_values(3, n)), good(grad);
     Stretch s(d, random_values(1, n));
@@ -133,6 +159,36 @@ TEST(adamw_skips_when_gradients_are_not_finite) {
   });
 }
 
+// Given the same control, every device takes the same step to the bit, wherever the arrays lie; what lies around them stays.
+TEST(adamw_has_the_same_bits_everywhere) {
+  const int64_t n = 3000;
+  Buffer control(DType::f32, {3}, {2, 0.375, 1});
+  std::vector<Buffer> first;
+  for (int64_t shift : {0, 1})
+    for_each_device([&] {
+      if (test_device()->name == "cpu portable") return;  // it has no fused multiply-add
+      for (bool shared : {true, false}) {
+        std::vector<Buffer> all = {Buffer(shared ? DType::f32 : DType::bf16, {n + 4})};
+        for (uint64_t seed : {1, 2, 3, 4}) {
+          all.push_back(Buffer(DType::f32, {n + 4}));
+          Values x = random_values(seed, n);
+          for (int64_t i = 0; i < n; ++i) all.back().set(shift + i, seed == 4 ? x[i] * x[i] : x[i]);
+        }
+        auto at = [&](int i) { return all[i].view.at(shift, {n}); };
+        ops.adamw(machine(2).ex, {.param = at(shared ? 1 : 0), .master = at(1), .grad = at(2), .m = at(3), .v = at(4),
+                                   .control = control.view, .lr = kLr, .beta1 = kBeta1, .beta2 = kBeta2, .eps = kEps, .weight_decay = kDecay, .step = 3});
+        if (first.empty()) for (const Buffer& b : all) first.push_back(b);
+        for (int i : {1, 3, 4}) {
+          CHECK(all[i].same(shift, first[i], 0, n));
+          for (int64_t j : {shift - 1, shift + n})
+            if (j >= 0) CHECK(std::isnan(all[i].get(j)));
+        }
+        for (int64_t i = shift; i < shift + n && !shared; ++i)
+          CHECK_EQ(all[0].get(i), to_float(to_bf16(float(all[1].get(i)))));
+      }
+    });
+}
+
 TEST(adamw_refuses_wrong_operands) {
   Exec& ex = machine(1).ex;
   Buffer a(DType::f32, {3}), b(DType::f32, {4}), i(DType::i32, {3}), control(DType::f32, {3}, {1, 1, 1});
@@ -140,7 +196,7 @@ TEST(adamw_refuses_wrong_operands) {
   auto message = [&](auto change) {
     AdamW args = ok;
     change(args);
-    return message_of([&] { cpu::adamw(ex, args); });
+    return message_of([&] { ops.adamw(ex, args); });
   };
   CHECK(has(message([&](AdamW& o) { o.param = i.view; }), "param"));
   CHECK(has(message([&](AdamW& o) { o.master = b.view; }), "master"));
@@ -148,6 +204,6 @@ TEST(adamw_refuses_wrong_operands) {
   CHECK(has(message([&](AdamW& o) { o.m = b.view; }), "m of"));
   CHECK(has(message([&](AdamW& o) { o.v = b.view; }), "v of"));
   CHECK(has(message([&](AdamW& o) { o.step = 0; }), "step"));
-  CHECK(has(message_of([&] { cpu::gradient_control(ex, {.grads = {i.view}, .control = control.view}); }), "gradients"));
-  CHECK(has(message_of([&] { cpu::gradient_control(ex, {.grads = {a.view}, .control = b.view}); }), "control"));
+  CHECK(has(message_of([&] { ops.gradient_control(ex, {.grads = {i.view}, .control = control.view}); }), "gradients"));
+  CHECK(has(message_of([&] { ops.gradient_control(ex, {.grads = {a.view}, .control = b.view}); }), "control"));
 }

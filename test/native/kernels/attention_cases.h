@@ -1,6 +1,7 @@
 // What the attention tests share: sequences, shapes, and the float64 reference.
 #pragma once
 
+#include <algorithm>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,10 @@ inline AttentionShape shape_of(int64_t heads, int64_t kv_heads, int64_t d) {
   return {heads, kv_heads, d, float(1 / std::sqrt(double(d)))};
 }
 
+// The emulated device is slow: of many cases, numbered, each runs in one of its three orders.
+inline bool takes(size_t number) {
+  return test_device()->on_cpu() || (number + size_t(test_device() - test_devices().data())) % 3 == 0;
+}
 
 // The message an op fails with, or "".
 template <typename F>
@@ -40,22 +45,20 @@ std::string message_of(F&& f) {
 }
 inline bool names(const std::string& message, const char* operand) { return message.find(operand) != std::string::npos; }
 
-// Runs f on every instruction set this CPU has, and goes back to the one in use.
-template <typename F>
-void for_each_isa(F&& f) {
-  const char* before = cpu::isa().name;
-  for (const char* name : cpu::available_isas()) {
-    cpu::select_isa(name);
-    f();
-  }
-  cpu::select_isa(before);
-}
-
 // --- float64 reference -----------------------------------------------------------------------------------------------
 
 struct Reference {
-  Values out, lse, dqkv;  // [T, N D], [T, N], [T, (N + 2G) D]
+  Values out, lse, dqkv;         // [T, N D], [T, N], [T, (N + 2G) D]
+  Values out_terms, dqkv_terms;  // the sums of the absolute values of what each element of out and dqkv is a sum of
 };
+
+// check_close() where the device multiplies 16-bit elements by tensor cores: these round one factor of each term of a sum
+// (P in P V, P and dS in the gradients) to 16 bits, which may move the sum by that share of the terms.
+inline void check_sums(const std::string& what, const Buffer& got, Values want, const Values& terms, double relative, double absolute) {
+  double share = test_device()->on_cpu() || got.view.dtype == DType::f32 ? 0 : got.view.dtype == DType::bf16 ? 0x1p-8 : 0x1p-11;
+  for (size_t i = 0; i < want.size(); ++i) want[i] += std::clamp(got.get(int64_t(i)) - want[i], -share * terms[i], share * terms[i]);
+  check_close(what, got, want, relative, absolute);
+}
 
 // The slopes of ALiBi as its paper gives them for a power of two, and for 6 heads as its authors' code does.
 inline double reference_slope(int64_t head, int64_t heads) {
@@ -69,7 +72,8 @@ inline double reference_slope(int64_t head, int64_t heads) {
 inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& lengths, const Values& qkv,
                            const Values& dout = {}, const Values& given = {}) {
   int64_t d = s.head_dim, ld = s.row(), tokens = total(lengths), start = 0;
-  Reference r{Values(tokens * s.heads * d), Values(tokens * s.heads), Values(dout.empty() ? 0 : tokens * ld)};
+  size_t gradients = dout.empty() ? 0 : size_t(tokens * ld);
+  Reference r{Values(tokens * s.heads * d), Values(tokens * s.heads), Values(gradients), Values(tokens * s.heads * d), Values(gradients)};
   Values p;
   for (int64_t length : lengths) {
     for (int64_t h = 0; h < s.heads; ++h) {
@@ -98,7 +102,10 @@ inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& 
         for (int64_t j = 0; j <= i; ++j) {
           const double* v = &qkv[(start + j) * ld + vc];
           p[j] /= sum;
-          for (int64_t c = 0; c < d; ++c) r.out[row * d + c] += p[j] * v[c];
+          for (int64_t c = 0; c < d; ++c) {
+            r.out[row * d + c] += p[j] * v[c];
+            r.out_terms[row * d + c] += std::abs(p[j] * v[c]);
+          }
         }
         if (dout.empty()) continue;
         const double *go = &dout[row * d], *o = given.empty() ? &r.out[row * d] : &given[row * d];
@@ -114,6 +121,9 @@ inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& 
             dq[c] += ds * k[c];
             dk[c] += ds * q[c];
             dv[c] += p[j] * go[c];
+            r.dqkv_terms[(start + i) * ld + h * d + c] += std::abs(ds * k[c]);
+            r.dqkv_terms[(start + j) * ld + kc + c] += std::abs(ds * q[c]);
+            r.dqkv_terms[(start + j) * ld + vc + c] += std::abs(p[j] * go[c]);
           }
         }
       }

@@ -29,6 +29,13 @@ struct Cache {
   }
 };
 
+// On the emulated device, which is slow, decode is compared where a row's last key is the first or the last of a tile of the
+// tensor cores, of a block or of a span, and at the end.
+bool compared(int64_t p, int64_t longest) {
+  if (test_device()->on_cpu() || p + 1 == longest) return true;
+  return longest <= 200 ? p % 16 == 15 || p % 32 == 0 || p % 67 == 5 : p % 256 == 255 || p % 256 == 0 || p % 149 == 7;
+}
+
 // Elements whose decode bits are not the forward's. `harm` may spoil the cache before the step at position p.
 template <typename Harm>
 int64_t differences(Exec& ex, const AttentionShape& s, const std::vector<int64_t>& lengths, const Buffer& qkv,
@@ -38,7 +45,7 @@ int64_t differences(Exec& ex, const AttentionShape& s, const std::vector<int64_t
   std::vector<int64_t> begin;
   for (int64_t at = 0; int64_t n : lengths) begin.push_back(at), at += n, longest = std::max(longest, n);
   Buffer want(t, {total(lengths), width}), starts = starts_of(lengths);
-  cpu::attention_forward(ex, {s, qkv.view, starts.view, want.view});
+  ops.attention_forward(ex, {s, qkv.view, starts.view, want.view});
 
   Cache cache(t, s, int64_t(lengths.size()), longest, page_size);
   for (int64_t p = 0; p < longest; ++p) {
@@ -55,9 +62,10 @@ int64_t differences(Exec& ex, const AttentionShape& s, const std::vector<int64_t
       sizes.set(i, double(p + 1));
       for (int64_t j = 0; j < cache.blocks; ++j) table.set(i * cache.blocks + j, cache.table.get(live[i] * cache.blocks + j));
     }
-    cpu::kv_append(ex, {s, step.view, slots.view, cache.keys.view, cache.values.view});
+    ops.kv_append(ex, {s, step.view, slots.view, cache.keys.view, cache.values.view});
     harm(cache, p);
-    cpu::attention_decode(ex, {s, step.view, cache.keys.view, cache.values.view, table.view, sizes.view, got.view});
+    if (!compared(p, longest)) continue;
+    ops.attention_decode(ex, {s, step.view, cache.keys.view, cache.values.view, table.view, sizes.view, got.view});
     for (int64_t i = 0; i < batch; ++i)
       for (int64_t c = 0; c < width; ++c) wrong += !got.same(i * width + c, want, (begin[live[i]] + p) * width + c, 1);
   }
@@ -89,11 +97,35 @@ TEST(decode_is_bit_equal_to_forward) {
   for (const AttentionShape& s : shapes)
     for (DType t : {DType::f32, DType::bf16}) {
       Buffer qkv = inputs(t, s, lengths);
-      for_each_isa([&] {
+      size_t number = 0;
+      for_each_device([&] {
         for (int64_t page_size : {1, 3, 16, 64, 100})
-          CHECK_EQ(differences(machines[turn++ % 3].ex, s, lengths, qkv, page_size, kNoHarm), 0);
+          if (takes(++number)) CHECK_EQ(differences(machines[turn++ % 3].ex, s, lengths, qkv, page_size, kNoHarm), 0);
       });
     }
+}
+
+// Rows of several spans of the device (512 keys): shared by blocks of the grid where there are few rows, not where there are
+// many. And more query heads of one key/value head than a block takes.
+TEST(decode_of_several_spans_is_bit_equal_to_forward) {
+  Machine m(2);
+  struct Case {
+    AttentionShape s;
+    std::vector<int64_t> lengths;
+    int64_t window;
+  };
+  size_t number = 0;
+  for (Case c : {Case{shape_of(2, 1, 20), {1090, 3, 600}, 0}, Case{shape_of(2, 1, 9), {1090, 520}, 530}, Case{shape_of(18, 18, 3), {1030, 270}, 0},
+                 Case{shape_of(20, 1, 24), {201}, 0}, Case{shape_of(18, 1, 130), {530}, 0}}) {
+    c.s.window = c.window;
+    ++number;
+    for (DType t : {DType::f32, DType::bf16}) {
+      Buffer qkv = inputs(t, c.s, c.lengths);
+      for_each_device([&] {
+        if (!test_device()->on_cpu() && takes(number)) CHECK_EQ(differences(m.ex, c.s, c.lengths, qkv, 32, kNoHarm), 0);
+      });
+    }
+  }
 }
 
 TEST(decode_does_not_depend_on_threads) {
@@ -128,20 +160,23 @@ TEST(decode_names_the_wrong_operand) {
   Buffer qkv = inputs(DType::f32, s, {2}), out(DType::f32, {2, 32}), keys(DType::f32, {5, 3, 2, 8}), values(keys);
   Buffer table(DType::i32, {2, 2}, {4, 0, 1, -1}), lengths(DType::i32, {2}, {6, 3}), half(DType::bf16, {5, 3, 2, 8});
   for (int64_t i = 0; i < keys.view.numel(); ++i) keys.set(i, 0), values.set(i, 0);
-  auto error = [&](AttentionDecode a) { return message_of([&] { cpu::attention_decode(m.ex, a); }); };
-  CHECK_EQ(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "");
-  CHECK(names(error({s, out.view, keys.view, values.view, table.view, lengths.view, out.view}), "qkv"));
-  CHECK(names(error({s, qkv.view, half.view, values.view, table.view, lengths.view, out.view}), "keys"));
-  CHECK(names(error({s, qkv.view, keys.view, half.view, table.view, lengths.view, out.view}), "values"));
-  CHECK(names(error({s, qkv.view, keys.view, values.view, lengths.view, lengths.view, out.view}), "block_table"));
-  CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, table.view, out.view}), "lengths"));
-  CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, half.view}), "out"));
-  lengths.set(1, 4);  // reaches the page -1
-  CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "block_table"));
-  lengths.set(1, 7);
-  CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "lengths"));
-  lengths.set(1, 0);
-  CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "lengths"));
+  auto error = [&](AttentionDecode a) { return message_of([&] { ops.attention_decode(m.ex, a); }); };
+  for_each_device([&] {
+    lengths.set(1, 3);
+    CHECK_EQ(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "");
+    CHECK(names(error({s, out.view, keys.view, values.view, table.view, lengths.view, out.view}), "qkv"));
+    CHECK(names(error({s, qkv.view, half.view, values.view, table.view, lengths.view, out.view}), "keys"));
+    CHECK(names(error({s, qkv.view, keys.view, half.view, table.view, lengths.view, out.view}), "values"));
+    CHECK(names(error({s, qkv.view, keys.view, values.view, lengths.view, lengths.view, out.view}), "block_table"));
+    CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, table.view, out.view}), "lengths"));
+    CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, half.view}), "out"));
+    lengths.set(1, 4);  // reaches the page -1
+    CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "block_table"));
+    lengths.set(1, 7);
+    CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "lengths"));
+    lengths.set(1, 0);
+    CHECK(names(error({s, qkv.view, keys.view, values.view, table.view, lengths.view, out.view}), "lengths"));
+  });
 }
 
 }  // namespace threefold::test::attention

@@ -7,8 +7,8 @@
 
 #include "check.h"
 #include "core/rng.h"
-#include "kernels/cpu/cpu.h"
-#include "kernels/cpu/isa.h"
+#include "device.h"
+#include "shared_memory.h"
 
 namespace threefold::test::buffers {
 
@@ -16,7 +16,7 @@ using Values = std::vector<double>;
 
 // Memory with a view. Starts as NaN (or -1 for int32), so that what a kernel fails to write shows.
 struct Buffer {
-  std::vector<char> bytes;
+  SharedVector<char> bytes;
   View view;
   Buffer(DType dtype, Shape shape)
       : bytes(shape.numel() * size_of(dtype) + 64, char(0xff)), view{bytes.data(), dtype, shape} {}
@@ -61,7 +61,7 @@ inline Values random_values(uint64_t seed, int64_t n, double scale = 1) {
 
 struct Machine {
   ThreadPool pool;
-  Allocator allocator;
+  Allocator allocator{shared_memory()};
   Exec ex{pool, allocator};
   explicit Machine(int threads) : pool(threads) {}
 };
@@ -79,7 +79,7 @@ inline void check_close(const std::string& what, const Buffer& got, const Values
   }
   if (bad < 0) return;
   char text[300];
-  std::snprintf(text, sizeof text, "%s %s: %lld off by up to %.3g bounds, got %.9g, want %.9g", cpu::isa().name,
+  std::snprintf(text, sizeof text, "%s %s: %lld off by up to %.3g bounds, got %.9g, want %.9g", test_device()->name.c_str(),
                 name_of(got.view.dtype), (long long)count, worst, got.get(bad), want[bad]);
   record(what.c_str(), int(bad), text);
 }

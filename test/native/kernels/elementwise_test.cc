@@ -2,7 +2,7 @@
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -11,19 +11,21 @@ constexpr int64_t kSizes[] = {0, 1, 7, 33, 1025, 40000};
 }  // namespace
 
 TEST(fill_writes_every_element_and_no_more) {
-  for (DType d : {DType::f32, DType::i32})
-    for (int64_t n : kSizes) {
-      auto got = run([&](Exec& ex) {
-        Buffer out(d, {n});
-        cpu::fill(ex, {.out = out.view, .value = -3});
-        return std::vector<Buffer>{out};
-      });
-      CHECK(same_bits(got[0], Buffer(d, {n}, Values(n, -3))));
-    }
+  for_each_device([] {
+    for (DType d : {DType::f32, DType::i32})
+      for (int64_t n : kSizes) {
+        auto got = run([&](Exec& ex) {
+          Buffer out(d, {n});
+          ops.fill(ex, {.out = out.view, .value = -3});
+          return std::vector<Buffer>{out};
+        });
+        CHECK(same_bits(got[0], Buffer(d, {n}, Values(n, -3))));
+      }
+  });
 }
 
 TEST(cast_rounds_to_nearest_even) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (DType from : {DType::f32, DType::bf16, DType::f16})
       for (DType to : {d, DType::f16})
         for (int64_t n : kSizes) {
@@ -35,7 +37,7 @@ TEST(cast_rounds_to_nearest_even) {
           for (int64_t i = 0; i < n; ++i) want.set(i, in.get(i));
           auto got = run([&](Exec& ex) {
             Buffer out(to, {n});
-            cpu::cast(ex, {.in = in.view, .out = out.view});
+            ops.cast(ex, {.in = in.view, .out = out.view});
             return std::vector<Buffer>{out};
           });
           for (int64_t i = 0; i < n; ++i) {
@@ -47,15 +49,15 @@ TEST(cast_rounds_to_nearest_even) {
 }
 
 TEST(add_adds_in_any_dtype_and_in_place) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (int64_t n : kSizes) {
       Buffer a(d, {n}, random_values(1, n)), b(d, {n}, random_values(2, n)), want(d, {n});
       for (int64_t i = 0; i < n; ++i) want.set(i, a.get(i) + b.get(i));
       auto got = run([&](Exec& ex) {
         Buffer out(d, {n}), left(a), right(b);
-        cpu::add(ex, {.a = a.view, .b = b.view, .out = out.view});
-        cpu::add(ex, {.a = left.view, .b = b.view, .out = left.view});
-        cpu::add(ex, {.a = a.view, .b = right.view, .out = right.view});
+        ops.add(ex, {.a = a.view, .b = b.view, .out = out.view});
+        ops.add(ex, {.a = left.view, .b = b.view, .out = left.view});
+        ops.add(ex, {.a = a.view, .b = right.view, .out = right.view});
         return std::vector<Buffer>{out, left, right};
       });
       for (const Buffer& out : got) CHECK(same_bits(out, want));
@@ -63,14 +65,35 @@ TEST(add_adds_in_any_dtype_and_in_place) {
   });
 }
 
+// Views that begin one element on: no address is aligned, and what lies around them stays.
+TEST(elementwise_ops_take_any_address) {
+  for_each_device([](DType d) {
+    const int64_t n = 9000;
+    Buffer a(d, {n + 2}, random_values(1, n + 2)), b(d, {n + 2}, random_values(2, n + 2)), sum(d, {n + 2});
+    Buffer copied(d, {n + 2}), other(DType::f16, {n + 2}), filled(DType::f32, {n + 2});
+    auto middle = [&](Buffer& x) { return x.view.at(1, {n}); };
+    Exec& ex = machine(2).ex;
+    ops.add(ex, {.a = middle(a), .b = middle(b), .out = middle(sum)});
+    ops.cast(ex, {.in = middle(a), .out = middle(copied)});
+    ops.cast(ex, {.in = middle(a), .out = middle(other)});
+    ops.fill(ex, {.out = middle(filled), .value = 7});
+    Buffer want_sum(d, {n + 2}), want_copy(d, {n + 2}), want_other(DType::f16, {n + 2}), want_filled(DType::f32, {n + 2});
+    for (int64_t i = 1; i <= n; ++i) {
+      want_sum.set(i, a.get(i) + b.get(i));
+      want_copy.set(i, a.get(i)), want_other.set(i, a.get(i)), want_filled.set(i, 7);
+    }
+    CHECK(same_bits(sum, want_sum) && same_bits(copied, want_copy) && same_bits(other, want_other) && same_bits(filled, want_filled));
+  });
+}
+
 TEST(elementwise_refuses_wrong_operands) {
   Exec& ex = machine(1).ex;
   Buffer a(DType::f32, {3}), b(DType::f32, {4}), h(DType::bf16, {3}), i(DType::i32, {3});
-  CHECK(has(message_of([&] { cpu::fill(ex, {.out = h.view}); }), "fill"));
-  CHECK(has(message_of([&] { cpu::cast(ex, {.in = a.view, .out = b.view}); }), "out"));
-  CHECK(has(message_of([&] { cpu::cast(ex, {.in = a.view, .out = i.view}); }), "int32"));
-  CHECK(has(message_of([&] { cpu::add(ex, {.a = a.view, .b = h.view, .out = a.view}); }), "b of fp32 [3]"));
-  CHECK(has(message_of([&] { cpu::add(ex, {.a = i.view, .b = i.view, .out = i.view}); }), "a of fp32"));
+  CHECK(has(message_of([&] { ops.fill(ex, {.out = h.view}); }), "fill"));
+  CHECK(has(message_of([&] { ops.cast(ex, {.in = a.view, .out = b.view}); }), "out"));
+  CHECK(has(message_of([&] { ops.cast(ex, {.in = a.view, .out = i.view}); }), "int32"));
+  CHECK(has(message_of([&] { ops.add(ex, {.a = a.view, .b = h.view, .out = a.view}); }), "b of fp32 [3]"));
+  CHECK(has(message_of([&] { ops.add(ex, {.a = i.view, .b = i.view, .out = i.view}); }), "a of fp32"));
 }
 
 // The checks the op tests lean on must themselves be able to fail.

@@ -1,8 +1,10 @@
+#include <array>
+
 #include "kernels/op_cases.h"
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -11,7 +13,7 @@ constexpr int64_t kWidths[] = {1, 7, 32, 33, 100};
 }  // namespace
 
 TEST(embedding_forward_looks_rows_up) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (int64_t h : kWidths)
       for (int64_t v : {5, 1025})
         for (bool learned : {false, true}) {
@@ -22,7 +24,7 @@ TEST(embedding_forward_looks_rows_up) {
             Buffer out(d, {t, h});
             EmbeddingForward args{.ids = ids.view, .table = table.view, .out = out.view};
             if (learned) args.positions = positions.view, args.position_table = positions_table.view, args.position_offset = offset;
-            cpu::embedding_forward(ex, args);
+            ops.embedding_forward(ex, args);
             return std::vector<Buffer>{out};
           });
           Buffer want(d, {t, h});
@@ -36,7 +38,7 @@ TEST(embedding_forward_looks_rows_up) {
 }
 
 TEST(embedding_scales_its_rows) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     int64_t t = 9, v = 5, h = 33, p = 12;
     Values table = random_values(1, v * h), places = random_values(2, p * h), out(t * h), dtable(v * h), dout = random_values(3, t * h);
     Values id = random_ids(4, t, v), at = random_ids(5, t, p);
@@ -48,9 +50,9 @@ TEST(embedding_scales_its_rows) {
         dy(d, {t, h}, dout);
     auto got = run([&](Exec& ex) {
       Buffer y(d, {t, h}), drows(DType::f32, {v, h}, Values(v * h, 0));
-      cpu::embedding_forward(ex, {.scale = 5.5f, .ids = ids.view, .table = rows.view, .positions = positions.view,
+      ops.embedding_forward(ex, {.scale = 5.5f, .ids = ids.view, .table = rows.view, .positions = positions.view,
                                   .position_table = position_rows.view, .out = y.view});
-      cpu::embedding_backward(ex, {.scale = 5.5f, .ids = ids.view, .dout = dy.view, .dtable = drows.view});
+      ops.embedding_backward(ex, {.scale = 5.5f, .ids = ids.view, .dout = dy.view, .dtable = drows.view});
       return std::vector<Buffer>{y, drows};
     });
     check_close("scaled rows", got[0], out, relative_of(d), 1e-6);
@@ -60,7 +62,7 @@ TEST(embedding_scales_its_rows) {
 
 // The rows of one id are added in token order, onto what is there: bit-equal to a plain fp32 loop.
 TEST(embedding_backward_adds_rows_in_token_order) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (int64_t h : kWidths)
       for (int64_t v : {1, 5, 1025}) {
         int64_t t = 300, p = 40, offset = 2;
@@ -74,7 +76,7 @@ TEST(embedding_backward_adds_rows_in_token_order) {
         }
         auto got = run([&](Exec& ex) {
           Buffer table(before), table_p(before_p);
-          cpu::embedding_backward(ex, {.ids = ids.view, .positions = positions.view, .position_offset = offset,
+          ops.embedding_backward(ex, {.ids = ids.view, .positions = positions.view, .position_offset = offset,
                                        .dout = dout.view, .dtable = table.view, .dposition_table = table_p.view});
           return std::vector<Buffer>{table, table_p};
         });
@@ -84,16 +86,44 @@ TEST(embedding_backward_adds_rows_in_token_order) {
   });
 }
 
+// Many tokens, more ids than 16 bits hold, some of them very often; and rows of many columns, aligned or not.
+TEST(embedding_backward_takes_many_tokens_ids_and_columns) {
+  for (auto [t, h, v] : {std::array<int64_t, 3>{5000, 4, 70000}, {70, 1040, 5}, {70, 1041, 300}}) {
+    Values id = random_ids(3, t, v);
+    for (int64_t i = 0; i < t; ++i)
+      if (i % 3 == 0) id[i] = double(i % 2);
+    for_each_device([&](DType d) {
+      Buffer ids(DType::i32, {t}, id), dout(d, {t, h}, random_values(5, t * h, 0.1));
+      Buffer got(DType::f32, {v, h}), want(DType::f32, {v, h});
+      for (int64_t i = 0; i < v * h; ++i) got.view.f32()[i] = want.view.f32()[i] = float(i % 7);
+      for (int64_t i = 0; i < t * h; ++i) want.view.f32()[int64_t(id[i / h]) * h + i % h] += float(dout.get(i));
+      ops.embedding_backward(machine(2).ex, {.ids = ids.view, .dout = dout.view, .dtable = got.view});
+      CHECK(same_bits(got, want));
+    });
+  }
+}
+
+TEST(embedding_takes_no_tokens) {
+  for_each_device([](DType d) {
+    Buffer ids(DType::i32, {0}), table(d, {5, 8}), out(d, {0, 8}), dtable(DType::f32, {5, 8}), before(dtable);
+    Exec& ex = machine(1).ex;
+    ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view});
+    ops.embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = dtable.view});
+    ops.gather_rows(ex, {.x = table.view, .rows = ids.view, .out = out.view});
+    CHECK(same_bits(dtable, before));
+  });
+}
+
 // padding_idx of torch.nn.Embedding: its row keeps what it had, its positions and every other row get theirs.
 TEST(embedding_backward_leaves_the_frozen_row) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     int64_t t = 40, h = 33, v = 5, p = 40, frozen = 2;
     Buffer ids(DType::i32, {t}, random_ids(3, t, v)), positions(DType::i32, {t}, random_ids(4, t, p));
     Buffer dout(d, {t, h}, random_values(5, t * h)), before(DType::f32, {v, h}, random_values(6, v * h));
     auto backward = [&](int64_t frozen_id) {
       return run([&](Exec& ex) {
         Buffer table(before), table_p(DType::f32, {p, h});
-        cpu::embedding_backward(ex, {.ids = ids.view, .positions = positions.view, .frozen_id = frozen_id,
+        ops.embedding_backward(ex, {.ids = ids.view, .positions = positions.view, .frozen_id = frozen_id,
                                      .dout = dout.view, .dtable = table.view, .dposition_table = table_p.view});
         return std::vector<Buffer>{table, table_p};
       });
@@ -106,14 +136,14 @@ TEST(embedding_backward_leaves_the_frozen_row) {
 }
 
 TEST(gather_rows_copies_rows) {
-  for_each_isa([](DType d) {
-    for (int64_t h : kWidths) {
+  for_each_device([](DType d) {
+    for (int64_t h : {1, 7, 32, 33, 100, 1040, 4099}) {
       int64_t t = 50, r = 80;  // rows may repeat
       Buffer x(d, {t, h}, random_values(1, t * h)), rows(DType::i32, {r}, random_ids(2, r, t)), want(d, {r, h});
       for (int64_t i = 0; i < r * h; ++i) want.set(i, x.get(int64_t(rows.get(i / h)) * h + i % h));
       auto got = run([&](Exec& ex) {
         Buffer out(d, {r, h});
-        cpu::gather_rows(ex, {.x = x.view, .rows = rows.view, .out = out.view});
+        ops.gather_rows(ex, {.x = x.view, .rows = rows.view, .out = out.view});
         return std::vector<Buffer>{out};
       });
       CHECK(same_bits(got[0], want));
@@ -122,20 +152,29 @@ TEST(gather_rows_copies_rows) {
 }
 
 TEST(embedding_names_a_bad_id) {
-  Exec& ex = machine(1).ex;
-  Buffer table(DType::f32, {5, 3}), out(DType::f32, {4, 3}), positions(DType::i32, {4}, {0, 1, 2, 3});
-  for (double bad : {-1.0, 5.0}) {
-    Buffer ids(DType::i32, {4}, {0, 4, bad, 1});
-    std::string at = std::to_string(int(bad)) + " at position 2";
-    CHECK(has(message_of([&] { cpu::embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view}); }),
-              ("[embedding] expected token ids below 5, received " + at).c_str()));
-    CHECK(has(message_of([&] { cpu::embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = table.view}); }), at.c_str()));
-    CHECK(has(message_of([&] { cpu::gather_rows(ex, {.x = table.view, .rows = ids.view, .out = out.view}); }), at.c_str()));
-  }
-  Buffer ids(DType::i32, {4}, {0, 4, 2, 1}), narrow(DType::f32, {3, 3}), thin(DType::f32, {4, 2});
-  CHECK(has(message_of([&] {
-              cpu::embedding_forward(ex, {.ids = ids.view, .table = table.view, .positions = positions.view,
-                                          .position_table = narrow.view, .out = out.view});
-            }), "positions below 3, received 3 at position 3"));
-  CHECK(has(message_of([&] { cpu::embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = thin.view}); }), "out"));
+  for_each_device([] {
+    Exec& ex = machine(1).ex;
+    Buffer table(DType::f32, {5, 3}), out(DType::f32, {4, 3}), positions(DType::i32, {4}, {0, 1, 2, 3});
+    for (double bad : {-1.0, 5.0}) {
+      Buffer ids(DType::i32, {4}, {0, 4, bad, 1});
+      std::string at = std::to_string(int(bad)) + " at position 2";
+      std::string whole = "[embedding] expected token ids below 5, received " + at;
+      CHECK(has(message_of([&] { ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = out.view}); }),
+                whole.c_str()));
+      CHECK(has(message_of([&] { ops.embedding_backward(ex, {.ids = ids.view, .dout = out.view, .dtable = table.view}); }),
+                whole.c_str()));
+      CHECK(has(message_of([&] { ops.gather_rows(ex, {.x = table.view, .rows = ids.view, .out = out.view}); }), at.c_str()));
+    }
+    Buffer ids(DType::i32, {4}, {0, 4, 2, 1}), narrow(DType::f32, {3, 3}), thin(DType::f32, {4, 2});
+    const char* words = "positions below 3, received 3 at position 3";
+    CHECK(has(message_of([&] {
+                ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .positions = positions.view,
+                                            .position_table = narrow.view, .out = out.view});
+              }), words));
+    CHECK(has(message_of([&] {
+                ops.embedding_backward(ex, {.ids = ids.view, .positions = positions.view, .dout = out.view, .dtable = table.view,
+                                             .dposition_table = narrow.view});
+              }), words));
+    CHECK(has(message_of([&] { ops.embedding_forward(ex, {.ids = ids.view, .table = table.view, .out = thin.view}); }), "out"));
+  });
 }

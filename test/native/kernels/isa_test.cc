@@ -15,7 +15,7 @@ namespace {
 using cpu::isa;
 constexpr float kInf = std::numeric_limits<float>::infinity();
 
-void each_isa(const std::function<void()>& body) {
+void for_each_device(const std::function<void()>& body) {
   const char* before = isa().name;
   for (const char* name : cpu::available_isas()) {
     cpu::select_isa(name);
@@ -78,14 +78,14 @@ TEST(isa_names_and_selection) {
   auto names = cpu::available_isas();
   CHECK_EQ(std::string(names.front()), "portable");
   CHECK_THROWS(cpu::select_isa("mmx"), "[select_isa] expected an instruction set this CPU has (portable");
-  each_isa([&] { CHECK(isa().name != nullptr); });
+  for_each_device([&] { CHECK(isa().name != nullptr); });
   cpu::select_isa("portable");
   CHECK_EQ(std::string(isa().name), "portable");
   cpu::select_isa(names.back());
 }
 
 TEST(isa_sums_match_float64_at_any_length_and_alignment) {
-  each_isa([] {
+  for_each_device([] {
     for (int64_t n : kLengths) {
       auto x = numbers(n + 8, 3), y = numbers(n + 8, 5);
       double sum = 0, dot = 0, square = 0, top = -kInf;
@@ -110,7 +110,7 @@ TEST(isa_sums_match_float64_at_any_length_and_alignment) {
 }
 
 TEST(isa_elementwise_rows_write_only_their_elements) {
-  each_isa([] {
+  for_each_device([] {
     for (int64_t n : kLengths) {
       auto x = numbers(n, 7), y = numbers(n, 9), w = numbers(n, 11);
       std::vector<float> a(n + 1, 42.0f), b = a, c = a, d = a, e = a, f = a;
@@ -140,7 +140,7 @@ TEST(isa_bf16_rows_round_like_the_scalar_conversion) {
   for (uint32_t i = 0; i < 70000; ++i) x.push_back(std::bit_cast<float>(i * 61356u + 12345u));  // all exponents, NaN too
   for (uint32_t low : {0x7fffu, 0x8000u, 0x8001u, 0x18000u}) x.push_back(std::bit_cast<float>(0x3f800000u + low));
   for (float v : {0.0f, -0.0f, kInf, -kInf, std::nanf("")}) x.push_back(v);
-  each_isa([&] {
+  for_each_device([&] {
     for (int64_t n : {int64_t(x.size()), int64_t(1), int64_t(5), int64_t(13)}) {
       std::vector<bf16> narrow(n + 1, bf16{0x1234});
       isa().narrow_bf16(x.data() + x.size() - n, narrow.data(), n);
@@ -158,7 +158,7 @@ TEST(isa_bf16_rows_round_like_the_scalar_conversion) {
 }
 
 TEST(isa_exp_is_within_two_ulp_and_safe_at_the_ends) {
-  each_isa([] {
+  for_each_device([] {
     std::vector<float> x;
     for (float v = -87.3f; v < 88.7f; v += 0.00713f) x.push_back(v);
     auto e = x;
@@ -188,7 +188,7 @@ TEST(isa_activations_match_float64) {
   for (float v = -30; v < 30; v += 0.0037f) x.push_back(v);
   for (float v : {-1e30f, -200.0f, 200.0f, 1e30f, 0.0f}) x.push_back(v);
   auto dy = numbers(int64_t(x.size()), 17);
-  each_isa([&] {
+  for_each_device([&] {
     for (Act a : {Act::none, Act::relu, Act::silu, Act::gelu_erf, Act::gelu_tanh}) {
       auto y = x, dx = dy;
       isa().act(a, x.data(), y.data(), int64_t(x.size()));
@@ -209,7 +209,7 @@ TEST(isa_activations_match_float64) {
 }
 
 TEST(isa_softcap_matches_float64) {
-  each_isa([&] {
+  for_each_device([&] {
     for (float cap : {1.0f, 30.0f, 50.0f}) {
       std::vector<float> x;
       for (float v = -20 * cap; v < 20 * cap; v += 0.0123f * cap) x.push_back(v);
@@ -231,7 +231,7 @@ TEST(isa_softcap_matches_float64) {
 
 TEST(isa_adamw_follows_torch) {
   const double lr = 1e-3, decay = 0.1, beta1 = 0.9, beta2 = 0.999, eps = 1e-8;
-  each_isa([&] {
+  for_each_device([&] {
     for (int64_t n : {1, 5, 16, 37}) {
       auto p = numbers(n, 19), g = numbers(n, 21);
       std::vector<float> m(n), v(n);
@@ -254,7 +254,7 @@ TEST(isa_adamw_follows_torch) {
 }
 
 TEST(isa_dot_tiles_do_not_depend_on_the_tile) {
-  each_isa([] {
+  for_each_device([] {
     for (int64_t k : {0, 1, 3, 7, 16, 33, 100, 517}) {
       const int64_t m = 31, n = 27;
       auto a = numbers(m * k + 1, 23), b = numbers(n * k + 1, 25);
@@ -287,7 +287,7 @@ TEST(isa_dot_tiles_do_not_depend_on_the_tile) {
 }
 
 TEST(isa_outer_resumes_where_it_stopped) {
-  each_isa([] {
+  for_each_device([] {
     for (auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {3, 5, 9}, {8, 48, 40}, {9, 49, 33}, {17, 130, 70}, {31, 24, 12}})
       for (bool transposed : {false, true}) {
         auto a = numbers(m * k, 27), b = numbers(k * n, 29);

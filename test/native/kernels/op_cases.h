@@ -8,7 +8,7 @@
 
 #include "buffers.h"
 
-namespace threefold::test::ops {
+namespace threefold::test::op_cases {
 
 using namespace buffers;
 
@@ -76,18 +76,6 @@ inline Values plus(Values a, const Values& b) {
   return a;
 }
 
-// Runs f(dtype) on every instruction set this CPU has, in fp32 and bf16 storage.
-template <typename F>
-void for_each_isa(F&& f) {
-  const char* before = cpu::isa().name;
-  for (const char* name : cpu::available_isas()) {
-    cpu::select_isa(name);
-    f(DType::f32);
-    f(DType::bf16);
-  }
-  cpu::select_isa(before);
-}
-
 // The message f fails with, or "".
 template <typename F>
 std::string message_of(F&& f) {
@@ -100,4 +88,4 @@ std::string message_of(F&& f) {
 }
 inline bool has(const std::string& message, const char* part) { return message.find(part) != std::string::npos; }
 
-}  // namespace threefold::test::ops
+}  // namespace threefold::test::op_cases

@@ -46,18 +46,18 @@ TEST(rotary_matches_float64_and_turns_back) {
     Values x = random_values(uint64_t(c.d), tokens * s.row());
     Buffer table = table_of(60, c.rotated);
     for (DType t : {DType::f32, DType::bf16})
-      for_each_isa([&] {
+      for_each_device([&] {
         double relative = t == DType::f32 ? 0 : 0x1p-8;
         for (bool inverse : {false, true})
           for (int threads : {1, 3}) {
             Machine m(threads);
             Buffer qkv(t, {tokens, s.row()}, x);
-            cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, inverse});
+            ops.rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, inverse});
             check_close("rotary", qkv, expected(s, c.rotated, x, positions, inverse, c.interleaved), relative, 5e-7);
             for (int64_t r = 0; r < tokens; ++r)  // values are not turned
               for (int64_t i = (s.heads + s.kv_heads) * c.d; i < s.row(); ++i)
                 CHECK_EQ(qkv.get(r * s.row() + i), x[r * s.row() + i]);
-            cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, !inverse});
+            ops.rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, !inverse});
             check_close("turned back", qkv, x, relative, t == DType::f32 ? 5e-7 : 0x1p-7);
           }
       });
@@ -70,8 +70,8 @@ TEST(rotary_check_sees_wrong_positions) {
   Values x = random_values(1, 3 * s.row());
   Buffer positions(DType::i32, {3}, {0, 4, 9}), off(DType::i32, {3}, {0, 5, 9}), table = table_of(10, 8);
   Buffer qkv(DType::f32, {3, s.row()}, x), other(qkv);
-  cpu::rotary(m.ex, {s, qkv.view, positions.view, table.view});
-  cpu::rotary(m.ex, {s, other.view, off.view, table.view});
+  ops.rotary(m.ex, {s, qkv.view, positions.view, table.view});
+  ops.rotary(m.ex, {s, other.view, off.view, table.view});
   auto check = [&](const Buffer& got, bool inverse) {
     return failures_of([&] { check_close("rotary", got, expected(s, 8, x, positions, inverse), 0, 5e-7); }).count;
   };
@@ -87,44 +87,48 @@ TEST(rotary_names_the_wrong_operand) {
   Buffer qkv(DType::f32, {2, s.row()}, random_values(1, 2 * s.row())), table = table_of(10, 8), wide = table_of(10, 10);
   Buffer positions(DType::i32, {2}, {0, 9}), late(DType::i32, {2}, {0, 10}), early(DType::i32, {2}, {-1, 0});
   auto error = [&](const Buffer& p, const Buffer& t) {
-    return message_of([&] { cpu::rotary(m.ex, {s, qkv.view, p.view, t.view}); });
+    return message_of([&] { ops.rotary(m.ex, {s, qkv.view, p.view, t.view}); });
   };
-  CHECK_EQ(error(positions, table), "");
-  CHECK(names(error(late, table), "positions"));
-  CHECK(names(error(early, table), "positions"));
-  CHECK(names(error(Buffer(DType::i32, {3}), table), "positions"));
-  CHECK(names(error(positions, wide), "table"));
-  CHECK(names(error(positions, qkv), "table"));
+  for_each_device([&] {
+    CHECK_EQ(error(positions, table), "");
+    CHECK(names(error(late, table), "positions"));
+    CHECK(names(error(early, table), "positions"));
+    CHECK(names(error(Buffer(DType::i32, {3}), table), "positions"));
+    CHECK(names(error(positions, wide), "table"));
+    CHECK(names(error(positions, qkv), "table"));
+  });
 }
 
 TEST(kv_append_copies_into_slots) {
   Machine m(2);
   const int64_t tokens = 150;
-  AttentionShape s = shape_of(4, 2, 5);
-  int64_t width = s.kv_heads * s.head_dim;
-  for (DType t : {DType::f32, DType::bf16}) {
-    Buffer qkv(t, {tokens, s.row()}, random_values(2, tokens * s.row())), slots(DType::i32, {tokens});
-    for (int64_t i = 0; i < tokens; ++i) slots.set(i, double(i * 37 % 151));
-    Buffer keys(t, {51, 3, 2, 5}), values(keys), untouched(keys);
-    cpu::kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view});
-    std::vector<bool> written(153);
-    for (int64_t i = 0; i < tokens; ++i) {
-      int64_t slot = i * 37 % 151, row = i * s.row() + s.heads * s.head_dim;
-      written[slot] = true;
-      CHECK(keys.same(slot * width, qkv, row, width));
-      CHECK(values.same(slot * width, qkv, row + width, width));
-      CHECK(!keys.same(slot * width, qkv, row + width, width));
+  for_each_device([&](DType t) {
+    for (int64_t d : {5, 6, 24}) {  // units of an element and of 16 bytes
+      AttentionShape s = shape_of(4, 2, d);
+      int64_t width = s.kv_heads * s.head_dim;
+      Buffer qkv(t, {tokens, s.row()}, random_values(2, tokens * s.row())), slots(DType::i32, {tokens});
+      for (int64_t i = 0; i < tokens; ++i) slots.set(i, double(i * 37 % 151));
+      Buffer keys(t, {51, 3, 2, d}), values(keys), untouched(keys);
+      ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view});
+      std::vector<bool> written(153);
+      for (int64_t i = 0; i < tokens; ++i) {
+        int64_t slot = i * 37 % 151, row = i * s.row() + s.heads * s.head_dim;
+        written[slot] = true;
+        CHECK(keys.same(slot * width, qkv, row, width));
+        CHECK(values.same(slot * width, qkv, row + width, width));
+        CHECK(!keys.same(slot * width, qkv, row + width, width));
+      }
+      for (int64_t slot = 0; slot < 153; ++slot)
+        if (!written[slot]) CHECK(keys.same(slot * width, untouched, 0, width) && values.same(slot * width, untouched, 0, width));
+      for (double bad : {-1.0, 153.0}) {
+        slots.set(7, bad);
+        CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view}); }), "slots"));
+      }
+      Buffer wrong(t, {51, 3, 1, d});
+      CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, wrong.view, values.view}); }), "keys"));
+      CHECK(names(message_of([&] { ops.kv_append(m.ex, {s, qkv.view, slots.view, keys.view, wrong.view}); }), "values"));
     }
-    for (int64_t slot = 0; slot < 153; ++slot)
-      if (!written[slot]) CHECK(keys.same(slot * width, untouched, 0, width) && values.same(slot * width, untouched, 0, width));
-    for (double bad : {-1.0, 153.0}) {
-      slots.set(7, bad);
-      CHECK(names(message_of([&] { cpu::kv_append(m.ex, {s, qkv.view, slots.view, keys.view, values.view}); }), "slots"));
-    }
-    Buffer wrong(t, {51, 3, 1, 5});
-    CHECK(names(message_of([&] { cpu::kv_append(m.ex, {s, qkv.view, slots.view, wrong.view, values.view}); }), "keys"));
-    CHECK(names(message_of([&] { cpu::kv_append(m.ex, {s, qkv.view, slots.view, keys.view, wrong.view}); }), "values"));
-  }
+  });
 }
 
 }  // namespace threefold::test::attention

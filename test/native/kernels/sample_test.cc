@@ -6,7 +6,7 @@
 
 using namespace threefold;
 using namespace threefold::test;
-using namespace threefold::test::ops;
+using namespace threefold::test::op_cases;
 
 namespace {
 
@@ -60,7 +60,7 @@ Drawn draw(Exec& ex, const std::vector<Row>& rows) {
               .seeds = seeds.view, .positions = positions.view, .tokens = tokens.view, .logprobs = logprobs.view};
   bool plain = ids.empty() && std::all_of(rows.begin(), rows.end(), [](const Row& r) { return r.min_p == 0; });
   if (plain) args.min_p = args.edit_starts = args.edit_ids = args.edits = View{};  // both spellings of "none" are drawn with
-  cpu::sample(ex, args);
+  ops.sample(ex, args);
   Drawn out;
   for (int64_t i = 0; i < b; ++i) {
     out.tokens.push_back(tokens.view.i32()[i]);
@@ -121,7 +121,7 @@ Row row_of(uint64_t seed, int64_t v, float inv_temperature = 1, double scale = 4
 
 // The uniform number is known, so the token is: the first whose cumulative probability passes it.
 TEST(sample_is_the_inverse_of_the_cdf) {
-  for_each_isa([](DType) {
+  for_each_device([] {
     for (int64_t v : {1, 5, 97, 1024, 1025, 2500})
       for (float top_p : {1.0f, 0.8f}) {
         Row row = row_of(uint64_t(v), v, 0.8f);
@@ -142,15 +142,15 @@ TEST(sample_is_the_inverse_of_the_cdf) {
 }
 
 TEST(sample_frequencies_match_probabilities) {
-  for_each_isa([](DType d) {
-    if (d == DType::bf16) return;  // logits are always fp32
+  for_each_device([] {
+    int n = test_device()->on_cpu() ? 4000 : 1000;
     for (float inv_temperature : {1.0f, 0.5f, 2.0f})
       for (int top_k : {0, 4})
         for (float top_p : {1.0f, 0.7f}) {
           Row row = row_of(21, 7, inv_temperature, 2);
           row.top_k = top_k;
           row.top_p = top_p;
-          check_frequencies(draw(machine(2).ex, over_positions(row, 4000)).tokens, probabilities(row));
+          check_frequencies(draw(machine(2).ex, over_positions(row, n)).tokens, probabilities(row));
         }
   });
   Row row = row_of(21, 7, 1, 2), other = row_of(22, 7, 1, 2);
@@ -172,6 +172,8 @@ TEST(sample_cuts_keep_the_right_tokens) {
       {{1, 3, 2, 3, 0}, 1, 1, {1}},            // a tie at the cut: the lower index
       {{1, 3, 2, 3, 2}, 3, 1, {1, 2, 3}},
       {{1, 1, 1, 1}, 2, 1, {0, 1}},
+      {{-1, -0.0, 0.0}, 1, 1, {1}},            // 0 ties with -0
+      {{1, 1, 1, 1, 0}, 2, 0.99f, {0, 1}},     // a tie at one cut stays cut at the next
       {{1, 1, 1, 1}, 9, 1, {0, 1, 2, 3}},      // more than there are: off
       {{eighth, half, eighth, quarter}, 0, 0.5f, {1}},
       {{eighth, half, eighth, quarter}, 0, 0.6f, {1, 3}},
@@ -191,10 +193,10 @@ TEST(sample_cuts_keep_the_right_tokens) {
       {{2, 1, -1, -1}, 1, 1, {1}, 0, {{0, 0, 1, 1.5f}}},                                  // presence
       {{2, 1, 0.5, -1}, 1, 1, {2}, 0, {{0, -3, 2, 0}, {1, 0, 3, 0.1f}, {2, 0.1f, 1, 0}}}, // (2 - 3) * 2, 1 / 3 - 0.1
   };
-  for_each_isa([&](DType) {
+  for_each_device([&] {
     for (const Expected& c : cases) {
       Row row{.logits = c.logits, .top_k = c.top_k, .top_p = c.top_p, .min_p = c.min_p, .edits = c.edits};
-      std::vector<int> tokens = draw_everywhere(over_positions(row, 200)).tokens;
+      std::vector<int> tokens = draw_everywhere(over_positions(row, test_device()->on_cpu() ? 200 : 100)).tokens;
       CHECK(std::set<int>(tokens.begin(), tokens.end()) == c.tokens);
     }
   });
@@ -211,7 +213,7 @@ TEST(sample_greedy_takes_the_lowest_of_the_highest) {
   Row row{.logits = {1, 5, -2, 5, 5}, .inv_temperature = 0, .top_k = 2, .top_p = 0.1f};
   Row warm = row;
   warm.inv_temperature = 1;
-  for_each_isa([&](DType) {
+  for_each_device([&] {
     for (int position : {0, 1, 2}) {
       row.position = position;
       Drawn got = draw_everywhere({row});
@@ -223,7 +225,7 @@ TEST(sample_greedy_takes_the_lowest_of_the_highest) {
 }
 
 TEST(sample_does_not_mind_an_offset_of_all_logits) {
-  for_each_isa([](DType) {
+  for_each_device([] {
     Row row = row_of(9, 1025), high = row;
     for (double& x : high.logits) x += 512;
     Drawn low = draw(machine(1).ex, over_positions(row, 50)), got = draw(machine(1).ex, over_positions(high, 50));
@@ -233,7 +235,7 @@ TEST(sample_does_not_mind_an_offset_of_all_logits) {
 }
 
 TEST(sample_depends_on_seed_and_position_alone) {
-  for_each_isa([](DType) {
+  for_each_device([] {
     std::vector<Row> rows;
     for (int i = 0; i < 40; ++i) {
       rows.push_back(row_of(100 + i, 1025));
@@ -264,10 +266,68 @@ TEST(sample_depends_on_seed_and_position_alone) {
   });
 }
 
+// Wide rows, whole ones and some that end inside of 16 bytes, every kind of cut, and logits of few values, where ties stand
+// at every cut: each device draws what the first one does.
+TEST(sample_draws_the_same_on_every_device) {
+  struct Bent {
+    float inv_temperature, top_p, min_p;
+    int top_k;
+    bool edited;
+  };
+  const Bent bents[] = {{1, 1, 0, 0, false},      {0.7f, 0.9f, 0, 0, false}, {1, 1, 0, 50, false},      {1.3f, 0.6f, 0, 300, false},
+                        {1, 0.99f, 0.02f, 0, false}, {1, 1, 0.3f, 0, true},  {0, 1, 0, 0, true},        {0.5f, 0.5f, 0.001f, 777, true},
+                        {1, 0.001f, 0, 0, false}, {1, 1, 0, 1, true},        {0.01f, 0.999f, 0, 0, true}};
+  for (int64_t v : {2048, 5003})
+    for (float softcap : {0.0f, 5.0f})
+      for (double steps : {4.0, 1024.0}) {  // of a logit, to 1
+        std::vector<Row> rows;
+        for (const Bent& bent : bents)
+          for (int position : {0, 1}) {
+            Row row = row_of(uint64_t(v + position), v, bent.inv_temperature, 8);
+            for (double& x : row.logits) x = std::round(x * steps) / steps;
+            row.top_p = bent.top_p, row.min_p = bent.min_p, row.top_k = bent.top_k;
+            row.softcap = softcap;
+            row.position = 100 * int(rows.size()) + position;
+            for (int i = 0; bent.edited && i < 300; ++i)
+              row.edits.push_back({int(7 * i % v), float(i % 5) - 2, i % 2 ? 1.25f : 1, float(i % 3)});
+            rows.push_back(row);
+          }
+        Drawn first = draw(machine(1).ex, rows);
+        for_each_device([&] {
+          Drawn got = draw(machine(2).ex, rows);
+          CHECK(got.tokens == first.tokens);
+          for (size_t i = 0; i < rows.size(); ++i) CHECK_NEAR(got.logprobs[i], first.logprobs[i], 4e-6);
+        });
+      }
+}
+
+// More tiles than a warp has lanes, and sums over many tokens of little weight.
+TEST(sample_of_a_large_vocabulary) {
+  constexpr int64_t kV = 33 * 1024 + 5;
+  Row flat{.logits = Values(kV, 0)}, cut = flat, peaked = flat;
+  cut.top_k = kV - 1;
+  peaked.logits[kV / 2] = 10.5;  // about as likely as all others
+  peaked.top_p = 0.7f;
+  std::vector<Row> rows = over_positions(flat, 3);
+  for (const Row& row : over_positions(cut, 3)) rows.push_back(row);
+  for (const Row& row : over_positions(peaked, 8)) rows.push_back(row);
+  Drawn first = draw(machine(1).ex, rows);
+  CHECK(std::set<int>(first.tokens.begin() + 6, first.tokens.end()).size() > 1);
+  for_each_device([&] {
+    Drawn got = draw(machine(2).ex, rows);
+    CHECK(got.tokens == first.tokens);
+    for (int i = 0; i < 6; ++i) {
+      double u = uniform_from(philox_at(5, 1, uint64_t(i % 3))[0]);
+      CHECK_EQ(got.tokens[i], int(std::floor(u * double(i < 3 ? kV : kV - 1))));
+      CHECK_NEAR(got.logprobs[i], -std::log(double(kV)), 1e-6);
+    }
+  });
+}
+
 // Contract 1: what the sampler records is what the trainer computes from the hidden state.
 // Whatever the draw is bent by, what is recorded is the model's own log-prob.
 TEST(sample_logprob_is_bit_equal_to_logprob_forward) {
-  for_each_isa([](DType d) {
+  for_each_device([](DType d) {
     for (int64_t v : {5, 97, 1024, 1025, 2500})
       for (float inv_temperature : {1.0f, 0.7f, 0.0f})
         for (bool bent : {false, true}) {
@@ -282,12 +342,12 @@ TEST(sample_logprob_is_bit_equal_to_logprob_forward) {
         Buffer ids(DType::i32, {6}, {0, 1, 2, 3, 3, 4}), edits(DType::f32, {6, 3});
         for (int i = 0; i < 18; ++i) edits.set(i, i % 3 == 0 ? 9 : 1.25);
         float cap = bent ? 3 : 0;
-        cpu::matmul(ex, {.a = hidden.view, .b = weight.view, .out = logits.view, .bias = bent ? bias.view : View{}});
+        ops.matmul(ex, {.a = hidden.view, .b = weight.view, .out = logits.view, .bias = bent ? bias.view : View{}});
         Sample args{.logits = logits.view, .softcap = cap, .inv_temperature = inv.view, .top_k = k.view, .top_p = p.view,
                     .seeds = seeds.view, .positions = positions.view, .tokens = tokens.view, .logprobs = recorded.view};
         if (bent) args.edit_starts = starts.view, args.edit_ids = ids.view, args.edits = edits.view;
-        cpu::sample(ex, args);
-        cpu::logprob_forward(machine(3).ex, {.hidden = hidden.view, .weight = weight.view, .bias = bent ? bias.view : View{},
+        ops.sample(ex, args);
+        ops.logprob_forward(machine(3).ex, {.hidden = hidden.view, .weight = weight.view, .bias = bent ? bias.view : View{},
                                              .softcap = cap, .rows = rows.view, .targets = tokens.view,
                                              .inv_temperature = inv_temperature == 0 ? 1 : inv_temperature,
                                              .logprobs = again.view, .lse = lse.view, .entropy = ent.view});
@@ -306,27 +366,27 @@ TEST(sample_refuses_what_it_cannot_draw_from) {
     CHECK_EQ(message_of([&] { draw(machine(3).ex, wrong); }), first);
     return first;
   };
-  for_each_isa([&](DType) {
+  for_each_device([&] {
     CHECK_EQ(message([](auto&) {}), std::string());
     for (int at : {0, 517, 1029}) {
       CHECK(has(message([at](auto& r) { r[1].logits[at] = NAN; }), "[sample] expected finite logits, received NaN or infinity in row 1"));
       CHECK(has(message([at](auto& r) { r[2].logits[at] = INFINITY; r[2].inv_temperature = 0; }), "in row 2"));
     }
     CHECK(has(message([](auto& r) { std::fill(r[0].logits.begin(), r[0].logits.end(), -INFINITY); }), "in row 0"));
+    CHECK(has(message([](auto& r) { r[2].top_p = 0; }), "top_p"));
+    CHECK(has(message([](auto& r) { r[1].top_k = -1; }), "top_k"));
+    CHECK(has(message([](auto& r) { r[1].inv_temperature = -1; }), "inv_temperature"));
+    CHECK(has(message([](auto& r) { r[1].min_p = 1.5f; }), "min_p"));
+    CHECK(has(message([](auto& r) { r[1].edits = {{1030}}; }), "edit_ids"));
+    CHECK(has(message([](auto& r) { r[1].edits = {{3}, {5}, {3}}; }), "each token edited once"));
+    CHECK(has(message([](auto& r) { r[1].edits = {{3, 0, 0}}; }), "repetition above 0"));
+    CHECK(has(message([](auto& r) {
+                for (int i = 0; i < 1030; ++i) r[1].edits.push_back({i, -INFINITY});
+              }), "a token that may be drawn, received none in row 1"));
   });
-  CHECK(has(message([](auto& r) { r[2].top_p = 0; }), "top_p"));
-  CHECK(has(message([](auto& r) { r[1].top_k = -1; }), "top_k"));
-  CHECK(has(message([](auto& r) { r[1].inv_temperature = -1; }), "inv_temperature"));
-  CHECK(has(message([](auto& r) { r[1].min_p = 1.5f; }), "min_p"));
-  CHECK(has(message([](auto& r) { r[1].edits = {{1030}}; }), "edit_ids"));
-  CHECK(has(message([](auto& r) { r[1].edits = {{3}, {5}, {3}}; }), "each token edited once"));
-  CHECK(has(message([](auto& r) { r[1].edits = {{3, 0, 0}}; }), "repetition above 0"));
-  CHECK(has(message([](auto& r) {
-              for (int i = 0; i < 1030; ++i) r[1].edits.push_back({i, -INFINITY});
-            }), "a token that may be drawn, received none in row 1"));
   Buffer logits(DType::f32, {2, 5}), three(DType::f32, {3});
   Sample args;
   args.logits = logits.view;
   args.inv_temperature = three.view;
-  CHECK(has(message_of([&] { cpu::sample(machine(1).ex, args); }), "inv_temperature"));
+  CHECK(has(message_of([&] { ops.sample(machine(1).ex, args); }), "inv_temperature"));
 }
