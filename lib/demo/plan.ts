@@ -26,7 +26,7 @@ export const plan = {
   reward: { learningRate: 7e-4, numTrainEpochs: 4, perDeviceTrainBatchSize: 32, numWarmupSteps: 10, maxSeqLen: 64, centerRewardsCoefficient: 0.02, maxSteps: 0 },
   ppo: {
     // On a reward model that knows nothing PPO's steps are noise, and noise sharpens an actor: the share of its likeliest
-    // answers, which are better than its others, rises. Small steps keep that a twentieth of what is learnt.
+    // answers, which are better than its others, rises. Small steps keep that below a tenth of what is learnt.
     actorLearningRate: 1.5e-4,
     criticLearningRate: 1e-3,
     numTrainEpochs: 6,
