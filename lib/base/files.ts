@@ -139,6 +139,16 @@ export async function atomicFolder(target: string, fill: (temporary: string) => 
   }
 }
 
+/** What was moved aside goes back, or away where another process has put a whole folder in its place meanwhile. */
+async function putBack(replaced: string, folder: string): Promise<void> {
+  try {
+    await rename(replaced, folder)
+  } catch (error) {
+    if (errorCode(error) !== 'ENOTEMPTY' && errorCode(error) !== 'EEXIST') throw error
+    await rm(replaced, { recursive: true, force: true })
+  }
+}
+
 async function swapFolder(temporary: string, folder: string): Promise<void> {
   const replaced = besideName(folder, 'old')
   const existed = await rename(folder, replaced).then(
@@ -151,7 +161,7 @@ async function swapFolder(temporary: string, folder: string): Promise<void> {
   try {
     await rename(temporary, folder)
   } catch (error) {
-    if (existed) await rename(replaced, folder)
+    if (existed) await putBack(replaced, folder)
     throw error
   }
   await syncPath(path.dirname(folder))
