@@ -25,11 +25,13 @@ export const plan = {
   sft: { learningRate: 5e-4, numTrainEpochs: 2, perDeviceTrainBatchSize: 32, numWarmupSteps: 5, maxSeqLen: 64, maxSteps: 0 },
   reward: { learningRate: 7e-4, numTrainEpochs: 4, perDeviceTrainBatchSize: 32, numWarmupSteps: 10, maxSeqLen: 64, centerRewardsCoefficient: 0.02, maxSteps: 0 },
   ppo: {
-    // On a reward model that knows nothing PPO's steps are noise, and noise sharpens an actor: the share of its likeliest
-    // answers, which are better than its others, rises. Small steps keep that below a tenth of what is learnt.
-    actorLearningRate: 1.5e-4,
-    criticLearningRate: 1e-3,
-    numTrainEpochs: 6,
+    // Steps in proportion to what the reward model tells: scores not whitened and an epsilon far above the gradient's elements,
+    // so that AdamW does not blow noise up to full steps. With a reward model that knows nothing the actor then stays where it
+    // is; otherwise noise alone sharpens it, and its likeliest answers are better than its others. Lambda 1 keeps the critic's
+    // errors out of the advantages' mean; answers are too short to need less.
+    actorLearningRate: 1.5e-3,
+    criticLearningRate: 3e-3,
+    numTrainEpochs: 5,
     maxSteps: 0,
     perDeviceGenerationBatchSize: 256,
     perDeviceTrainingBatchSize: 128,
@@ -37,12 +39,13 @@ export const plan = {
     numWarmupSteps: 10,
     criticWarmupSteps: 8,
     adamBeta2: 0.99,
+    adamEps: 3e-3,
     rewardClip: 0,
     valueClipRange: 5,
-    // Scores are centred and right and wrong lie some 4 apart, so even this penalty leaves room to prefer right answers;
-    // a weaker one lets the actor drift into wordings that the reward model happens to like.
-    klCoef: 0.8,
-    whitenAdvantages: true,
+    // Scores are centred and right and wrong lie some 5 apart, so this penalty leaves room to prefer right answers; a much
+    // weaker one lets the actor drift into wordings that the reward model happens to like.
+    klCoef: 0.3,
+    gaeLambda: 1,
     maxPromptSeqLen: 64,
     maxAnswerSeqLen: 24,
     lrSchedulerType: 'linear' as const,
