@@ -148,6 +148,11 @@ def add(s):
     return "add", lambda: torch.add(x, y, out=out)
 
 
+def ema(s):
+    x, y = (numbers(s["n"], dtype=torch.float32) for _ in range(2))
+    return "lerp_", lambda: x.lerp_(y, 1 - 0.992)
+
+
 def fill(s):
     x = numbers(s["n"], dtype=torch.float32)
     return "fill_", lambda: x.fill_(1)

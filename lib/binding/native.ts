@@ -133,7 +133,7 @@ export interface UnitLayout {
   slots: ParamSlot[]
 }
 
-interface LayerCall {
+export interface LayerCall {
   params: Tensor
   x: Tensor
   batch: NativeBatch
@@ -250,6 +250,8 @@ export interface Native {
   fill(device: NativeDevice, o: { out: Tensor; value: number }): void
   cast(device: NativeDevice, o: { in: Tensor; out: Tensor }): void
   add(device: NativeDevice, o: { a: Tensor; b: Tensor; out: Tensor }): void
+  /** average -= (average - value) (1 - decay), fp32. */
+  ema(device: NativeDevice, o: { average: Tensor; value: Tensor; decay: number }): void
 
   logprobs(
     device: NativeDevice,

@@ -167,6 +167,16 @@ Napi::Value add(Napi::Env env, const char* where, Device& device, const Fields& 
   return env.Undefined();
 }
 
+// ema({average, value, decay}): fp32, of one shape.
+Napi::Value ema(Napi::Env env, const char* where, Device& device, const Fields& o) {
+  Tensor average = o.tensor("average"), value = o.tensor("value");
+  float decay = float(o.number("decay"));
+  expect(where, "average", average, DType::f32, average.shape());
+  expect(where, "value", value, DType::f32, average.shape());
+  device.enqueue(where, [=](const Kernels& k, Exec& ex) { k.ema(ex, {view(average), view(value), decay}); });
+  return env.Undefined();
+}
+
 }  // namespace
 
 void define_model_ops(Napi::Env env, Napi::Object exports) {
@@ -180,6 +190,7 @@ void define_model_ops(Napi::Env env, Napi::Object exports) {
   define_op(env, exports, "fill", fill);
   define_op(env, exports, "cast", cast);
   define_op(env, exports, "add", add);
+  define_op(env, exports, "ema", ema);
 }
 
 }  // namespace threefold::binding

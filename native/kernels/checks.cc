@@ -333,4 +333,9 @@ void check(const Add& o) {
   expect("add", "out", o.out, o.a.dtype, o.a.shape);
 }
 
+void check(const Ema& o) {
+  expect("ema", "average", o.average, DType::f32, o.average.shape);
+  expect("ema", "value", o.value, DType::f32, o.average.shape);
+}
+
 }  // namespace threefold

@@ -307,6 +307,11 @@ struct Cast {
 struct Add {
   View a, b, out;              // any, one shape and dtype; out may be a or b
 };
+// average -= (average - value) (1 - decay): an exponential moving average, as torch.lerp computes it.
+struct Ema {
+  View average, value;         // fp32, one shape
+  float decay = 0;
+};
 
 #define THREEFOLD_KERNELS(K)                                                                       \
   K(matmul, Matmul) K(column_sum, ColumnSum)                                                       \
@@ -320,7 +325,7 @@ struct Add {
   K(logprob_forward, LogprobForward) K(logprob_backward, LogprobBackward)                          \
   K(value_forward, ValueForward) K(value_backward, ValueBackward)                                  \
   K(sample, Sample) K(gradient_control, GradientControl) K(adamw, AdamW)                           \
-  K(unpack, Unpack) K(fill, Fill) K(cast, Cast) K(add, Add)
+  K(unpack, Unpack) K(fill, Fill) K(cast, Cast) K(add, Add) K(ema, Ema)
 
 struct Kernels {
 #define THREEFOLD_ENTRY(name, Args) void (*name)(Exec&, const Args&) = nullptr;

@@ -220,6 +220,10 @@ class Ladder {
       Add o{b.numbers(H, {e}), b.numbers(H, {e}), b.empty(H, {e})};
       return [o](auto& k, Exec& ex) { k.add(ex, o); };
     });
+    b.rung({"ema", m.name, {{"n", e}}, 0, 12.0 * e}, [&] {
+      Ema o{b.numbers(F, {e}), b.numbers(F, {e}), 0.992f};
+      return [o](auto& k, Exec& ex) { k.ema(ex, o); };
+    });
   }
 
  private:

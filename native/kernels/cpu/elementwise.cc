@@ -1,4 +1,4 @@
-// Fill, cast and add.
+// Fill, cast, add and moving averages.
 #include <algorithm>
 #include <cstring>
 
@@ -62,6 +62,15 @@ void add(Exec& ex, const Add& o) {
       isa().add(load(o.a, i, n, a), load(o.b, i, n, b), out, n);
       store(o.out, i, out, n);
     }
+  });
+}
+
+void ema(Exec& ex, const Ema& o) {
+  float* average = o.average.f32();
+  const float* value = o.value.f32();
+  float weight = 1 - o.decay;
+  ex.pool.parallel_blocks(o.average.numel(), kGrain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) average[i] -= (average[i] - value[i]) * weight;
   });
 }
 

@@ -12,7 +12,8 @@ constexpr int kPiece = 128, kLanes = 32, kRows = 8, kColumns = 4 * kLanes, kThre
 
 // x [T, N] -> sums [pieces, N]. Thread (r, c) adds rows r, r + 8, .. of the piece in order; then the 8 rows of threads.
 template <typename T>
-__global__ void __launch_bounds__(kLanes* kRows) column_pieces_kernel(const T* x, int64_t rows, int64_t n, bool wide, float* sums) {
+__global__ void __launch_bounds__(kLanes* kRows)
+    column_pieces_kernel(const T* x, int64_t rows, int64_t n, bool wide, float* sums) {
   auto* parts = shared_array<Four<float>>();
   int lane = threadIdx.x % kLanes, r = threadIdx.x / kLanes;
   int64_t groups = (n + kColumns - 1) / kColumns, piece = blockIdx.x / groups;
@@ -56,7 +57,8 @@ void column_sum(Exec& ex, const ColumnSum& o) {
   if (rows == 0 || n == 0) return;
   Scratch<float> sums(ex, pieces * n);
   with_type(o.x.dtype, [&]<typename T>(T) {
-    launch(ex, {"column_pieces", {unsigned(pieces) * blocks_for(n, kColumns)}, {kLanes * kRows}, kLanes * kRows * sizeof(Four<float>)},
+    constexpr int kPieceThreads = kLanes * kRows;
+    launch(ex, {"column_pieces", {unsigned(pieces) * blocks_for(n, kColumns)}, {kPieceThreads}, kPieceThreads * sizeof(Four<float>)},
            column_pieces_kernel<T>, o.x.as<T>(), rows, n, fours(o.x.as<T>(), n), sums.data());
   });
   launch(ex, {"column_join", {blocks_for(n, kThreads)}, {kThreads}}, column_join_kernel, sums.data(), pieces, n, o.out.f32());

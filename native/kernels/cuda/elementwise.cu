@@ -1,4 +1,4 @@
-// Fill, cast and add.
+// Fill, cast, add and moving averages.
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/device/four.h"
 #include "kernels/cuda/device/stretch.h"
@@ -67,6 +67,24 @@ __global__ void add_kernel(const T* a /* [n] */, const T* b /* [n] */, T* out /*
   }
 }
 
+__global__ void ema_kernel(float* average /* [n] */, const float* value /* [n] */, float weight, int64_t n, bool wide) {
+  auto moved = [=](float a, float v) { return a - (a - v) * weight; };
+  if (!wide || !Mixed::inside(blockIdx.x, n))
+    return Mixed::one_by_one(blockIdx.x, n, [=](int64_t i) { average[i] = moved(average[i], value[i]); });
+  Four<float> x[Mixed::each], y[Mixed::each];
+#pragma unroll
+  for (int j = 0; j < Mixed::each; ++j) {
+    x[j] = load_four(average + Mixed::at(blockIdx.x, j), 4, true);
+    y[j] = load_four(value + Mixed::at(blockIdx.x, j), 4, true);
+  }
+#pragma unroll
+  for (int j = 0; j < Mixed::each; ++j) {
+#pragma unroll
+    for (int i = 0; i < 4; ++i) x[j].v[i] = moved(x[j].v[i], y[j].v[i]);
+    store_four(average + Mixed::at(blockIdx.x, j), 4, true, x[j]);
+  }
+}
+
 template <typename T>
 void copy(Exec& ex, const T* in, T* out, int64_t n) {
   launch(ex, Flat<T>::over("cast", n), copy_kernel<T>, in, out, n, aligned(in, out));
@@ -102,6 +120,13 @@ void add(Exec& ex, const Add& o) {
     T* out = o.out.as<T>();
     launch(ex, Sum<T>::over("add", n), add_kernel<T>, a, b, out, n, aligned(a, b, out));
   });
+}
+
+void ema(Exec& ex, const Ema& o) {
+  int64_t n = o.average.numel();
+  float* average = o.average.f32();
+  const float* value = o.value.f32();
+  launch(ex, Mixed::over("ema", n), ema_kernel, average, value, 1 - o.decay, n, fours(average, 4) && fours(value, 4));
 }
 
 }  // namespace threefold::cuda

@@ -8,30 +8,43 @@
 namespace threefold::cuda {
 namespace {
 
-// A view that begins where the copy engine can: itself, or a copy where it does not (some slice; allocations do).
-class Aligned {
+// A view as a kernel takes it: itself, or a copy in workspace in the type asked for.
+class Taken {
  public:
-  Aligned(Exec& ex, const View& v) : view_(v), aligned_(reinterpret_cast<uintptr_t>(v.data) % 16 == 0),
-                                     copy_(ex, aligned_ ? 0 : v.numel() * size_of(v.dtype)) {
-    if (aligned_) return;
+  Taken(Exec& ex, const View& v, DType type, bool as_it_is)
+      : view_(v), copy_(ex, as_it_is ? 0 : v.numel() * size_of(type)) {
+    if (as_it_is) return;
     view_.data = copy_.data();
+    view_.dtype = type;
     cast(ex, {v, view_});
   }
   const View& view() const { return view_; }
 
  private:
   View view_;
-  bool aligned_;
   Scratch<char> copy_;
 };
+
+// Where the copy engine can begin to read; some slices do not, allocations do.
+Taken aligned(Exec& ex, const View& v) { return {ex, v, v.dtype, reinterpret_cast<uintptr_t>(v.data) % 16 == 0}; }
+
+// 16-bit numbers that meet fp32 ones, in fp32: exact.
+Taken widened(Exec& ex, const View& v) { return {ex, v, DType::f32, v.dtype == DType::f32}; }
 
 void on_tensor_cores(Exec& ex, const Matmul& o, const MatmulSizes& s, bool decoding) {
   if (ex.gpu->architecture < 90 || s.k == 0 || !boxes(o.a.dim(1)) || !boxes(o.b.dim(1)))
     return decoding ? matmul_decode(ex, o, s) : matmul_mma(ex, o, s);
-  Aligned a(ex, o.a), b(ex, o.b);
-  Matmul aligned = o;
-  aligned.a = a.view(), aligned.b = b.view();
-  decoding ? matmul_decode_wgmma(ex, aligned, s) : matmul_wgmma(ex, aligned, s);
+  Taken a = aligned(ex, o.a), b = aligned(ex, o.b);
+  Matmul taken = o;
+  taken.a = a.view(), taken.b = b.view();
+  decoding ? matmul_decode_wgmma(ex, taken, s) : matmul_wgmma(ex, taken, s);
+}
+
+void in_fp32(Exec& ex, const Matmul& o, const MatmulSizes& s, bool decoding) {
+  Taken a = widened(ex, o.a), b = widened(ex, o.b);
+  Matmul taken = o;
+  taken.a = a.view(), taken.b = b.view();
+  decoding ? matmul_simt_decode(ex, taken, s) : matmul_simt(ex, taken, s);
 }
 
 }  // namespace
@@ -52,7 +65,7 @@ void matmul(Exec& ex, const Matmul& o) {
   if (s.m == 0 || s.n == 0) return;
   bool decoding = s.m <= kFewRows && !o.trans_a && o.trans_b;
   if (o.a.dtype == o.b.dtype && o.a.dtype != DType::f32) return on_tensor_cores(ex, o, s, decoding);
-  decoding ? matmul_simt_decode(ex, o, s) : matmul_simt(ex, o, s);
+  in_fp32(ex, o, s, decoding);
 }
 
 }  // namespace threefold::cuda

@@ -1,7 +1,7 @@
 // The families of matmul kernels, host side. Each gives the sums that its contract says, so that the choice among those of
 // one family may depend on M, N, K and the device, and never shows in a bit.
 //
-// fp32 family (any dtypes): K in chunks of kChunk; inside a chunk one FMA chain over ascending k. Chunk sums are added in
+// fp32 family (a or b fp32; the other is widened first): K in chunks of kChunk; inside a chunk one FMA chain over ascending k. Chunk sums are added in
 // fp32 in index order, starting from 0.
 //
 // mma family (a and b both bf16, or both fp16): the same chunks; inside a chunk one chain of mma.sync m16n8k16 over

@@ -12,10 +12,10 @@
 namespace threefold::cuda {
 namespace {
 
-constexpr int kDeep = 64, kStages = 3, kSteps = kChunk / kDeep, kMostWarps = 8, kColumns = 32;
+constexpr int kDeep = 64, kStages = 3, kSteps = kChunk / kDeep, kMostWarps = 8;
 
 // a [M, K], b [N, K], M <= kRows
-template <typename T, int kRows>
+template <typename T, int kRows, int kColumns>
 __global__ void __launch_bounds__(32 * kMostWarps, 1) matmul_decode_kernel(Operand<T> a, Operand<T> b, Epilogue e) {
   constexpr int kStage = (kColumns + kRows) * kDeep, kTile = kFewTile<kRows, kColumns>;
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
@@ -38,7 +38,7 @@ __global__ void __launch_bounds__(32 * kMostWarps, 1) matmul_decode_kernel(Opera
   for (int s = 0; s < kStages - 1; ++s) fetch(s);
 
   for (int round = 0; round < rounds; ++round) {
-    float sums[2][kRows / 8][4] = {};
+    float sums[kColumns / 16][kRows / 8][4] = {};
     for (int step = round * kSteps; step < (round + 1) * kSteps; ++step) {
       ptx::copy_async_wait<kStages - 2>();
       __syncwarp();               // the stage has arrived; all lanes are done with the one before it,
@@ -47,19 +47,19 @@ __global__ void __launch_bounds__(32 * kMostWarps, 1) matmul_decode_kernel(Opera
       const T *tile_b = stages + step % kStages * kStage, *tile_a = tile_b + kColumns * kDeep;
 #pragma unroll
       for (int k = 0; k < kDeep; k += 16) {
-        uint32_t x[2][4], y[kRows / 16][4];
+        uint32_t x[kColumns / 16][4], y[kRows / 16][4];
 #pragma unroll
-        for (int i = 0; i < 2; ++i) load_fragment<true, kDeep>(x[i], tile_b, i * 16, k, lane);
+        for (int i = 0; i < kColumns / 16; ++i) load_fragment<true, kDeep>(x[i], tile_b, i * 16, k, lane);
 #pragma unroll
         for (int j = 0; j < kRows / 16; ++j) load_fragment<true, kDeep>(y[j], tile_a, j * 16, k, lane);
 #pragma unroll
-        for (int i = 0; i < 2; ++i)
+        for (int i = 0; i < kColumns / 16; ++i)
 #pragma unroll
           for (int j = 0; j < kRows / 8; ++j) ptx::mma_16x8x16<T>(sums[i][j], x[i], {y[j / 2][j % 2], y[j / 2][j % 2 + 2]});
       }
     }
 #pragma unroll
-    for (int i = 0; i < 2; ++i)
+    for (int i = 0; i < kColumns / 16; ++i)
 #pragma unroll
       for (int j = 0; j < kRows / 8; ++j)
 #pragma unroll
@@ -73,18 +73,24 @@ __global__ void __launch_bounds__(32 * kMostWarps, 1) matmul_decode_kernel(Opera
   finish_few_rows<kRows, kColumns>(e, totals, j0);
 }
 
-template <typename T, int kRows>
+template <typename T, int kRows, int kColumns>
 void run(Exec& ex, const Matmul& o, const MatmulSizes& s) {
   constexpr int64_t kWarpBytes = kStages * (kColumns + kRows) * kDeep * int64_t(sizeof(T)) + kFewTile<kRows, kColumns> * 4;
   constexpr int64_t kTotalBytes = kFewTile<kRows, kColumns> * 4;
   int64_t warps = std::min<int64_t>({kMostWarps, (ex.gpu->shared_limit - kTotalBytes) / kWarpBytes, blocks_for(s.k, kChunk)});
   launch(ex, {"matmul_decode", {blocks_for(s.n, kColumns)}, {unsigned(32 * warps)}, warps * kWarpBytes + kTotalBytes},
-         matmul_decode_kernel<T, kRows>, operand_of<T>(o.a, true), operand_of<T>(o.b, true), epilogue_of(o, s));
+         matmul_decode_kernel<T, kRows, kColumns>, operand_of<T>(o.a, true), operand_of<T>(o.b, true), epilogue_of(o, s));
+}
+
+template <typename T, int kRows>
+void choose_columns(Exec& ex, const Matmul& o, const MatmulSizes& s) {
+  s.n > ex.gpu->multiprocessors * 16 ? run<T, kRows, 32>(ex, o, s) : run<T, kRows, 16>(ex, o, s);
 }
 
 template <typename T>
 void choose_rows(Exec& ex, const Matmul& o, const MatmulSizes& s) {
-  s.m <= 16 ? run<T, 16>(ex, o, s) : s.m <= 32 ? run<T, 32>(ex, o, s) : run<T, 64>(ex, o, s);
+  auto* chosen = s.m <= 16 ? choose_columns<T, 16> : s.m <= 32 ? choose_columns<T, 32> : choose_columns<T, 64>;
+  chosen(ex, o, s);
 }
 
 }  // namespace

@@ -1,9 +1,7 @@
-// matmul in fp32 arithmetic, for any mix of storage types: 128 x 128 tiles, 8 x 8 sums a thread, operands widened on their
-// way to shared memory, two buffers.
+// matmul of fp32 operands: 128 x 128 tiles, 8 x 8 sums a thread, two buffers.
 #include "kernels/cuda/device/operand.h"
 #include "kernels/cuda/device/rasterize.h"
 #include "kernels/cuda/device/shared.h"
-#include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matmul.h"
 
@@ -19,32 +17,32 @@ struct Shared {
 static_assert(sizeof(Shared) >= kTile / 2 * kPitch * sizeof(float));  // half a tile of sums passes through it
 
 // A thread's 8 elements of the kTile x kStep piece at (outer0, k0), neighbours in memory; past the edges they are 0.
-template <bool k_contiguous, typename T>
-__device__ __forceinline__ void fetch(const Operand<T>& x, int64_t outer0, int64_t k0, T (&v)[8]) {
+template <bool k_contiguous>
+__device__ __forceinline__ void fetch(const Operand<float>& x, int64_t outer0, int64_t k0, float (&v)[8]) {
   int t = threadIdx.x;
   int64_t outer = outer0 + (k_contiguous ? t % kTile : t % 16 * 8), k = k0 + (k_contiguous ? t / kTile * 8 : t / 16);
   int64_t left = k_contiguous ? x.k - k : x.outer - outer;
   if (outer >= x.outer || k >= x.k) left = 0;
-  const T* from = x.data + (k_contiguous ? outer * x.k + k : k * x.outer + outer);
+  const float* from = x.data + (k_contiguous ? outer * x.k + k : k * x.outer + outer);
   if (x.wide && left >= 8) {
 #pragma unroll
-    for (int i = 0; i < 8; i += Pack<T>::size) {
-      Pack<T> p = load_pack(from + i);
+    for (int i = 0; i < 8; i += Pack<float>::size) {
+      Pack<float> p = load_pack(from + i);
 #pragma unroll
-      for (int j = 0; j < Pack<T>::size; ++j) v[i + j] = p.v[j];
+      for (int j = 0; j < Pack<float>::size; ++j) v[i + j] = p.v[j];
     }
     return;
   }
 #pragma unroll
-  for (int i = 0; i < 8; ++i) v[i] = i < left ? from[i] : T{};
+  for (int i = 0; i < 8; ++i) v[i] = i < left ? from[i] : 0;
 }
 
-template <bool k_contiguous, typename T>
-__device__ __forceinline__ void put(float (&to)[kStep][kPitch], const T (&v)[8]) {
+template <bool k_contiguous>
+__device__ __forceinline__ void put(float (&to)[kStep][kPitch], const float (&v)[8]) {
   int t = threadIdx.x;
 #pragma unroll
   for (int i = 0; i < 8; ++i)
-    (k_contiguous ? to[t / kTile * 8 + i][t % kTile] : to[t / 16][t % 16 * 8 + i]) = to_float(v[i]);
+    (k_contiguous ? to[t / kTile * 8 + i][t % kTile] : to[t / 16][t % 16 * 8 + i]) = v[i];
 }
 
 // Thread (y, x) sums rows 4y to 4y + 3 and 64 on, and columns 4x to 4x + 3 and 64 on.
@@ -65,16 +63,15 @@ __device__ __forceinline__ void multiply(const float (&a)[kStep][kPitch], const 
   }
 }
 
-template <typename A, typename B, bool trans_a, bool trans_b>
-__global__ void __launch_bounds__(kThreads) matmul_simt_kernel(Operand<A> a, Operand<B> b, Epilogue e) {
+template <bool trans_a, bool trans_b>
+__global__ void __launch_bounds__(kThreads) matmul_simt_kernel(Operand<float> a, Operand<float> b, Epilogue e) {
   Shared& s = shared_struct<Shared>();
   auto [i0, j0] = tile_origin<kTile, kTile>(blockIdx.x, e.m, e.n);
   int y = threadIdx.x / 16 * 4, x = threadIdx.x % 16 * 4;
   bool needed = i0 + y < e.m && j0 + x < e.n;  // else every sum of this thread lies outside
 
   float totals[8][8] = {};
-  A next_a[8];
-  B next_b[8];
+  float next_a[8], next_b[8];
   int steps = int((a.k + kStep - 1) / kStep);
   auto fetch_step = [&](int step) {
     fetch<!trans_a>(a, i0, int64_t(step) * kStep, next_a);
@@ -126,13 +123,9 @@ __global__ void __launch_bounds__(kThreads) matmul_simt_kernel(Operand<A> a, Ope
 void matmul_simt(Exec& ex, const Matmul& o, const MatmulSizes& s) {
   Epilogue e = epilogue_of(o, s);
   Launch l{"matmul_simt", {blocks_for(s.m, kTile) * blocks_for(s.n, kTile)}, {kThreads}, sizeof(Shared)};
-  with_type(o.a.dtype, [&]<typename A>(A) {
-    with_type(o.b.dtype, [&]<typename B>(B) {
-      auto* kernel = o.trans_a ? (o.trans_b ? matmul_simt_kernel<A, B, true, true> : matmul_simt_kernel<A, B, true, false>)
-                               : (o.trans_b ? matmul_simt_kernel<A, B, false, true> : matmul_simt_kernel<A, B, false, false>);
-      launch(ex, l, kernel, operand_of<A>(o.a, !o.trans_a), operand_of<B>(o.b, o.trans_b), e);
-    });
-  });
+  auto* kernel = o.trans_a ? (o.trans_b ? matmul_simt_kernel<true, true> : matmul_simt_kernel<true, false>)
+                           : (o.trans_b ? matmul_simt_kernel<false, true> : matmul_simt_kernel<false, false>);
+  launch(ex, l, kernel, operand_of<float>(o.a, !o.trans_a), operand_of<float>(o.b, o.trans_b), e);
 }
 
 }  // namespace threefold::cuda

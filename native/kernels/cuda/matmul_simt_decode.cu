@@ -1,11 +1,10 @@
-// matmul of few rows in fp32 arithmetic: lane l of a warp sums column l of 32 (a row of b, which arrives through shared
+// matmul of few rows of fp32 operands: lane l of a warp sums column l of 32 (a row of b, which arrives through shared
 // memory) for all rows, over one chunk of K. The sums are those of matmul_simt.cu.
 #include <algorithm>
 
 #include "kernels/cuda/device/few_rows.h"
 #include "kernels/cuda/device/operand.h"
 #include "kernels/cuda/device/shared.h"
-#include "kernels/cuda/dispatch.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/matmul.h"
 
@@ -17,8 +16,7 @@ constexpr int kTile = kFewTile<kRows, kColumns>, kPitch = kFewPitch<kColumns>;
 constexpr int kPieces = kColumns * kStep / 4 / 32;
 
 // b's piece [32 rows, kStep] at (j0, k0), four elements at a time: lane l takes four kPieces times.
-template <typename B>
-__device__ __forceinline__ void fetch(const Operand<B>& b, int64_t j0, int64_t k0, Four<B> (&piece)[kPieces], int lane) {
+__device__ __forceinline__ void fetch(const Operand<float>& b, int64_t j0, int64_t k0, Four<float> (&piece)[kPieces], int lane) {
 #pragma unroll
   for (int i = 0; i < kPieces; ++i) {
     int64_t j = j0 + i * 4 + lane / 8, k = k0 + lane % 8 * 4;
@@ -28,8 +26,7 @@ __device__ __forceinline__ void fetch(const Operand<B>& b, int64_t j0, int64_t k
 }
 
 // a [M, K], b [N, K], M <= kRows; `wide` of both: rows can be moved four elements at a time
-template <typename A, typename B>
-__global__ void __launch_bounds__(32 * kMostWarps) matmul_simt_decode_kernel(Operand<A> a, Operand<B> b, Epilogue e) {
+__global__ void __launch_bounds__(32 * kMostWarps) matmul_simt_decode_kernel(Operand<float> a, Operand<float> b, Epilogue e) {
   int lane = threadIdx.x % 32, warp = threadIdx.x / 32, warps = blockDim.x / 32;
   float* all_sums = shared_array<float>();
   float *own_sums = all_sums + warp * kTile, *totals = all_sums + warps * kTile;
@@ -39,19 +36,15 @@ __global__ void __launch_bounds__(32 * kMostWarps) matmul_simt_decode_kernel(Ope
   int rows = int(e.m), chunks = int((a.k + kChunk - 1) / kChunk), rounds = (chunks + warps - 1) / warps;
   auto k_of = [&](int step) { return int64_t(step / kSteps * warps + warp) * kChunk + step % kSteps * kStep; };
 
-  Four<B> next[kPieces];
+  Four<float> next[kPieces];
   fetch(b, j0, k_of(0), next, lane);
   for (int round = 0; round < rounds; ++round) {
     float sums[kRows] = {};
     for (int step = round * kSteps; step < (round + 1) * kSteps; ++step) {
       __syncwarp();  // all lanes are done with the piece before
 #pragma unroll
-      for (int i = 0; i < kPieces; ++i) {
-        Four<float> x;
-#pragma unroll
-        for (int j = 0; j < 4; ++j) x.v[j] = to_float(next[i].v[j]);
-        *reinterpret_cast<Four<float>*>(own_b + (i * 4 + lane / 8) * kPitch + lane % 8 * 4) = x;
-      }
+      for (int i = 0; i < kPieces; ++i)
+        *reinterpret_cast<Four<float>*>(own_b + (i * 4 + lane / 8) * kPitch + lane % 8 * 4) = next[i];
       __syncwarp();
       fetch(b, j0, k_of(step + 1), next, lane);
       int64_t k0 = k_of(step);
@@ -62,14 +55,14 @@ __global__ void __launch_bounds__(32 * kMostWarps) matmul_simt_decode_kernel(Ope
 #pragma unroll
         for (int i = 0; i < kRows; i += kGroup) {
           if (i >= rows) break;
-          Four<A> x[kGroup];
+          Four<float> x[kGroup];
 #pragma unroll
           for (int r = 0; r < kGroup; ++r)
             x[r] = load_four(a.data + (i + r) * a.k + k0 + k, i + r < rows ? left - k : 0, a.wide);
 #pragma unroll
           for (int j = 0; j < 4; ++j)
 #pragma unroll
-            for (int r = 0; r < kGroup; ++r) sums[i + r] = fmaf(to_float(x[r].v[j]), y.v[j], sums[i + r]);
+            for (int r = 0; r < kGroup; ++r) sums[i + r] = fmaf(x[r].v[j], y.v[j], sums[i + r]);
         }
       }
     }
@@ -88,14 +81,9 @@ void matmul_simt_decode(Exec& ex, const Matmul& o, const MatmulSizes& s) {
   constexpr int64_t kWarpBytes = 4 * (kTile + kColumns * kPitch), kTotalBytes = 4 * kTile;
   int64_t warps = std::min<int64_t>({kMostWarps, (ex.gpu->shared_limit - kTotalBytes) / kWarpBytes, blocks_for(s.k, kChunk)});
   Launch l{"matmul_simt_decode", {blocks_for(s.n, kColumns)}, {unsigned(32 * warps)}, warps * kWarpBytes + kTotalBytes};
-  with_type(o.a.dtype, [&]<typename A>(A) {
-    with_type(o.b.dtype, [&]<typename B>(B) {
-      Operand<A> a = operand_of<A>(o.a, true);
-      Operand<B> b = operand_of<B>(o.b, true);
-      a.wide = fours(a.data, a.k), b.wide = fours(b.data, b.k);
-      launch(ex, l, matmul_simt_decode_kernel<A, B>, a, b, epilogue_of(o, s));
-    });
-  });
+  Operand<float> a = operand_of<float>(o.a, true), b = operand_of<float>(o.b, true);
+  a.wide = fours(a.data, a.k), b.wide = fours(b.data, b.k);
+  launch(ex, l, matmul_simt_decode_kernel, a, b, epilogue_of(o, s));
 }
 
 }  // namespace threefold::cuda

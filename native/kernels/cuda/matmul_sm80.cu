@@ -12,8 +12,9 @@ constexpr int kDeep = 64, kStages = 3;
 static_assert(kChunk % kDeep == 0);
 
 // Warps side by side: kWarpsM x kWarpsN, each summing kWarpM x kWarpN.
-template <int kWarpsM, int kWarpsN, int kWarpM, int kWarpN>
+template <int kWarpsM, int kWarpsN, int kWarpM, int kWarpN, int kBlocks>
 struct Tiling {
+  static constexpr int blocks = kBlocks;  // at a time on a multiprocessor
   static constexpr int warps_n = kWarpsN, warp_m = kWarpM, warp_n = kWarpN;
   static constexpr int m = kWarpsM * kWarpM, n = kWarpsN * kWarpN, threads = 32 * kWarpsM * kWarpsN;
   static constexpr int stage = (m + n) * kDeep;  // elements
@@ -21,15 +22,16 @@ struct Tiling {
   static constexpr int64_t stages_bytes = 2 * kStages * stage, sums_bytes = 4 * m * pitch;
   static constexpr int64_t shared_bytes = stages_bytes > sums_bytes ? stages_bytes : sums_bytes;
 };
-using Large = Tiling<2, 4, 64, 32>;
-using Small = Tiling<2, 2, 32, 32>;  // where large tiles would leave multiprocessors idle
+using Large = Tiling<2, 4, 64, 32, 1>;
+using Small = Tiling<2, 2, 32, 32, 3>;  // where large tiles would leave multiprocessors idle
 
 template <typename T, typename Tile, bool trans_a, bool trans_b>
-__global__ void __launch_bounds__(Tile::threads) matmul_mma_kernel(Operand<T> a, Operand<T> b, Epilogue e) {
+__global__ void __launch_bounds__(Tile::threads, Tile::blocks) matmul_mma_kernel(Operand<T> a, Operand<T> b, Epilogue e) {
   constexpr int kM = Tile::warp_m / 16, kN = Tile::warp_n / 8;
   constexpr int kRowA = trans_a ? Tile::m : kDeep, kRowB = trans_b ? kDeep : Tile::n;
   T* stages = shared_array<T>();
-  int t = threadIdx.x, lane = t % 32, warp_i = t / 32 / Tile::warps_n * Tile::warp_m, warp_j = t / 32 % Tile::warps_n * Tile::warp_n;
+  int t = threadIdx.x, lane = t % 32;
+  int warp_i = t / 32 / Tile::warps_n * Tile::warp_m, warp_j = t / 32 % Tile::warps_n * Tile::warp_n;
   auto [i0, j0] = tile_origin<Tile::m, Tile::n>(blockIdx.x, e.m, e.n);
 
   float totals[kM][kN][4] = {};

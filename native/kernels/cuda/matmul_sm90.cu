@@ -120,7 +120,8 @@ struct Kernel {
 
 template <typename T, int kGroups, bool trans_a, bool trans_b>
 __global__ void __launch_bounds__(Plan<kGroups>::threads, Plan<kGroups>::blocks)
-    matmul_wgmma_kernel(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b, const __grid_constant__ Epilogue e, int64_t k) {
+    matmul_wgmma_kernel(const __grid_constant__ TensorMap a, const __grid_constant__ TensorMap b,
+                        const __grid_constant__ Epilogue e, int64_t k) {
   if constexpr (ptx::kSm90) Kernel<T, kGroups, trans_a, trans_b>{a, b, e, k, nullptr, nullptr, nullptr}.run();
 }
 
@@ -128,9 +129,9 @@ template <typename T, int kGroups, bool trans_a, bool trans_b>
 void run(Exec& ex, const Matmul& o, const MatmulSizes& s) {
   using P = Plan<kGroups>;
   int64_t tiles = int64_t(blocks_for(s.m, P::m)) * blocks_for(s.n, kN);
-  launch(ex, {"matmul_wgmma", {unsigned(std::min<int64_t>(tiles, P::blocks * ex.gpu->multiprocessors))}, {P::threads}, P::shared_bytes},
-         matmul_wgmma_kernel<T, kGroups, trans_a, trans_b>, tensor_map(o.a, kBoxRows<!trans_a, P::m>), tensor_map(o.b, kBoxRows<trans_b, kN>),
-         epilogue_of(o, s), s.k);
+  unsigned blocks = unsigned(std::min<int64_t>(tiles, P::blocks * ex.gpu->multiprocessors));
+  launch(ex, {"matmul_wgmma", {blocks}, {P::threads}, P::shared_bytes}, matmul_wgmma_kernel<T, kGroups, trans_a, trans_b>,
+         tensor_map(o.a, kBoxRows<!trans_a, P::m>), tensor_map(o.b, kBoxRows<trans_b, kN>), epilogue_of(o, s), s.k);
 }
 
 // About the time that tiles of so many groups take: tall ones share columns of b among more rows, low ones leave fewer

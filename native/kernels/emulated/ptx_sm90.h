@@ -92,7 +92,8 @@ inline uint32_t operand_address(uint64_t descriptor, bool along_k, int outer, in
            stride = uint32_t(descriptor >> 32 & 0x3fff) << 4;
   // Along K: rows of 128 bytes, 8 rows in a row, groups of 8 `stride` apart. Along M or N: 64 elements in 128 bytes, more of
   // them `leading` apart; 8 such rows along k, groups of 8 `stride` apart.
-  uint32_t at = along_k ? outer / 8 * stride + outer % 8 * 128 + k * 2 : outer / 64 * leading + outer % 64 * 2 + k / 8 * stride + k % 8 * 128;
+  uint32_t at = along_k ? outer / 8 * stride + outer % 8 * 128 + k * 2
+                        : outer / 64 * leading + outer % 64 * 2 + k / 8 * stride + k % 8 * 128;
   return permuted(start + at);
 }
 
@@ -132,7 +133,8 @@ void wgmma(float (&d)[half_n], uint64_t a, uint64_t b) {
   emulated::Thread& t = emulated::thread();
   if (!t.fenced) t.block->broken("wgmma.fence before the first wgmma", "none since the last wait");
   for (uint64_t descriptor : {a, b})
-    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0) t.block->broken("a descriptor that permutes over 128 bytes from offset 0", "another");
+    if (descriptor >> 62 != 1 || (descriptor >> 49 & 7) != 0)
+      t.block->broken("a descriptor that permutes over 128 bytes from offset 0", "another");
   t.hide_sums(d, half_n);
   t.products.push_back({d, a, b, 2 * half_n, a_along_k, b_along_k, t.open_products, multiply_operands<T>});
 }

@@ -20,14 +20,15 @@ struct alignas(64) CUtensorMap {
   bool swizzled;                 // over 128 bytes
 };
 
-inline CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* data, const cuuint64_t* size,
-                                       const cuuint64_t* pitch, const cuuint32_t* box, const cuuint32_t* step, CUtensorMapInterleave,
-                                       CUtensorMapSwizzle swizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
+inline CUresult cuTensorMapEncodeTiled(CUtensorMap* map, CUtensorMapDataType, cuuint32_t rank, void* data,
+                                       const cuuint64_t* size, const cuuint64_t* pitch, const cuuint32_t* box,
+                                       const cuuint32_t* step, CUtensorMapInterleave, CUtensorMapSwizzle swizzle,
+                                       CUtensorMapL2promotion, CUtensorMapFloatOOBfill) {
   bool good = rank == 2 && reinterpret_cast<uintptr_t>(data) % 16 == 0 && pitch[0] % 16 == 0 && pitch[0] < uint64_t(1) << 40;
   for (int i = 0; i < 2; ++i) good &= size[i] > 0 && size[i] <= uint64_t(1) << 32 && box[i] > 0 && box[i] <= 256 && step[i] == 1;
   good &= box[0] * 2 % 16 == 0 && (swizzle == CU_TENSOR_MAP_SWIZZLE_NONE || box[0] * 2 <= 128);
   if (!good) return CUDA_ERROR_INVALID_VALUE;
-  *map = {static_cast<const unsigned char*>(data), int64_t(size[0]), int64_t(size[1]), int64_t(pitch[0]), int(box[0]), int(box[1]),
-          swizzle == CU_TENSOR_MAP_SWIZZLE_128B};
+  *map = {static_cast<const unsigned char*>(data), int64_t(size[0]), int64_t(size[1]), int64_t(pitch[0]), int(box[0]),
+          int(box[1]), swizzle == CU_TENSOR_MAP_SWIZZLE_128B};
   return CUDA_SUCCESS;
 }

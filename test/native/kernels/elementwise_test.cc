@@ -65,6 +65,29 @@ TEST(add_adds_in_any_dtype_and_in_place) {
   });
 }
 
+// torch.lerp(value, average, decay): one subtraction, one product, one subtraction, each rounded.
+TEST(ema_moves_towards_the_value) {
+  for_each_device([] {
+    for (int64_t n : kSizes)
+      for (float decay : {0.992f, 0.0f, 1.0f}) {
+        Buffer average(DType::f32, {n}, random_values(1, n)), value(DType::f32, {n}, random_values(2, n)), want(DType::f32, {n});
+        for (int64_t i = 0; i < n; ++i) {
+          float a = float(average.get(i)), v = float(value.get(i));
+          volatile float product = (a - v) * (1 - decay);
+          want.set(i, a - product);
+        }
+        auto got = run([&](Exec& ex) {
+          Buffer out(average);
+          ops.ema(ex, {out.view, value.view, decay});
+          return std::vector<Buffer>{out};
+        });
+        CHECK(same_bits(got[0], want));
+        for (int64_t i = 0; i < n; ++i)
+          CHECK(std::abs(got[0].get(i) - (decay * average.get(i) + (1 - double(decay)) * value.get(i))) <= 1e-6);
+      }
+  });
+}
+
 // Views that begin one element on: no address is aligned, and what lies around them stays.
 TEST(elementwise_ops_take_any_address) {
   for_each_device([](DType d) {
@@ -93,6 +116,8 @@ TEST(elementwise_refuses_wrong_operands) {
   CHECK(has(message_of([&] { ops.cast(ex, {.in = a.view, .out = b.view}); }), "out"));
   CHECK(has(message_of([&] { ops.cast(ex, {.in = a.view, .out = i.view}); }), "int32"));
   CHECK(has(message_of([&] { ops.add(ex, {.a = a.view, .b = h.view, .out = a.view}); }), "b of fp32 [3]"));
+  CHECK(has(message_of([&] { ops.ema(ex, {a.view, b.view, 0.5f}); }), "value of fp32 [3]"));
+  CHECK(has(message_of([&] { ops.ema(ex, {h.view, a.view, 0.5f}); }), "average of fp32"));
   CHECK(has(message_of([&] { ops.add(ex, {.a = i.view, .b = i.view, .out = i.view}); }), "a of fp32"));
 }
 

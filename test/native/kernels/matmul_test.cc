@@ -69,7 +69,8 @@ class Reference {
           sum += term, size += std::abs(term);
         }
         if (f.bias) sum += bias_.get(j);
-        want_.push_back(act_of(f.act, sum) + (f.residual ? residual_.get(i * f.n + j) : 0) + (f.accumulate ? before.get(i * f.n + j) : 0));
+        double added = (f.residual ? residual_.get(i * f.n + j) : 0) + (f.accumulate ? before.get(i * f.n + j) : 0);
+        want_.push_back(act_of(f.act, sum) + added);
         bound_.push_back(size * 8 * 0x1p-23 + (std::abs(want_.back()) + 1) * step);
       }
   }
@@ -78,7 +79,8 @@ class Reference {
   double worst_error(double spoil = 0) const {
     Machine machine(2);
     Matrix out(f_.out, {f_.m, f_.n}, 3);
-    Matmul o{.a = a_.view, .b = b_.view, .out = out.view, .trans_a = f_.trans_a, .trans_b = f_.trans_b, .act = f_.act, .accumulate = f_.accumulate};
+    Matmul o{.a = a_.view, .b = b_.view, .out = out.view, .trans_a = f_.trans_a, .trans_b = f_.trans_b, .act = f_.act,
+             .accumulate = f_.accumulate};
     if (f_.bias) o.bias = bias_.view;
     if (f_.residual) o.residual = residual_.view;
     ops.matmul(machine.ex, o);
@@ -178,7 +180,8 @@ struct Integers {
     for (int64_t i = 0; i < m * k; ++i) x[size_t(i)] = int(a.get(trans_a ? i % k * m + i / k : i));
     for (int64_t i = 0; i < n * k; ++i) y[size_t(i)] = int(b.get(trans_b ? i : i % k * n + i / k));
     for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = 0; j < n; ++j) sums.push_back(std::inner_product(&x[size_t(i * k)], &x[size_t(i * k)] + k, &y[size_t(j * k)], 0));
+      for (int64_t j = 0; j < n; ++j)
+        sums.push_back(std::inner_product(&x[size_t(i * k)], &x[size_t(i * k)] + k, &y[size_t(j * k)], 0));
   }
   static buffers::Buffer filled(DType t, Shape shape, uint64_t seed) {
     buffers::Buffer x(t, shape);
@@ -190,7 +193,8 @@ struct Integers {
 // With the last two sizes the tiles of wgmma are 128 and 192 high on the 4 multiprocessors of the emulated device.
 TEST(matmul_of_small_integers_is_exact) {
   for (DType t : {F, H})
-    for (auto [m, n, k] : {std::array<int64_t, 3>{1, 72, 600}, {5, 136, 64}, {24, 40, 1096}, {64, 64, 72}, {70, 33, 47}, {120, 392, 136}, {184, 400, 200}})
+    for (auto [m, n, k] : {std::array<int64_t, 3>{1, 72, 600}, {5, 136, 64}, {24, 40, 1096}, {64, 64, 72}, {70, 33, 47},
+                           {120, 392, 136}, {184, 400, 200}})
       for (bool trans_a : {false, true})
         for (bool trans_b : {false, true}) {
           Integers given(t, m, n, k, trans_a, trans_b);
@@ -200,7 +204,8 @@ TEST(matmul_of_small_integers_is_exact) {
               if (!test_device()->on_cpu() && t == F && m * n * k > 1 << 20) return;  // slow
               Machine machine(2);
               buffers::Buffer out(out_type, {m, n});
-              ops.matmul(machine.ex, {.a = given.a.view, .b = given.b.view, .out = out.view, .trans_a = trans_a, .trans_b = trans_b});
+              ops.matmul(machine.ex, {.a = given.a.view, .b = given.b.view, .out = out.view, .trans_a = trans_a,
+                                      .trans_b = trans_b});
               CHECK(same_bits(out, want));
             });
           }
@@ -243,7 +248,8 @@ TEST(matmul_of_unaligned_operands_gives_the_same_bits) {
                             residual = place({m, n}, 4), out(t, {m * n + off});
             ops.matmul(machine.ex, {.a = a.view.at(off, matrix(trans_a, m, k)), .b = b.view.at(off, matrix(trans_b, k, n)),
                                     .out = out.view.at(off, {m, n}), .bias = bias.view.at(off, {n}),
-                                    .residual = residual.view.at(off, {m, n}), .trans_a = trans_a, .trans_b = trans_b, .act = Act::silu});
+                                    .residual = residual.view.at(off, {m, n}), .trans_a = trans_a, .trans_b = trans_b,
+                                    .act = Act::silu});
             for (int64_t i = 0; i < off; ++i) CHECK(std::isnan(out.get(i)));
             CHECK(std::isnan(out.get(m * n + off)));
             buffers::Values values = out.values();
@@ -278,9 +284,10 @@ TEST(matmul_row_does_not_depend_on_other_rows_or_threads) {
                 if (std::bit_cast<uint32_t>(part[i]) != std::bit_cast<uint32_t>(all[size_t(first * n) + i])) return false;
               return true;
             };
-            for (int threads : cpu ? std::vector<int>{1, 3} : std::vector<int>{1}) CHECK(agrees(0, run(threads, 0, 200)));
-            for (int64_t row : cpu ? std::vector<int64_t>{0, 1, 5, 63, 199} : std::vector<int64_t>{63}) CHECK(agrees(row, run(2, row, 1)));
-            for (int64_t m : cpu ? std::vector<int64_t>{2, 3, 4, 5, 6, 7, 8, 13, 23, 24, 25, 26, 48, 97, 199} : std::vector<int64_t>{13, 64, 65})
+            using Sizes = std::vector<int64_t>;
+            for (int64_t threads : cpu ? Sizes{1, 3} : Sizes{1}) CHECK(agrees(0, run(int(threads), 0, 200)));
+            for (int64_t row : cpu ? Sizes{0, 1, 5, 63, 199} : Sizes{63}) CHECK(agrees(row, run(2, row, 1)));
+            for (int64_t m : cpu ? Sizes{2, 3, 4, 5, 6, 7, 8, 13, 23, 24, 25, 26, 48, 97, 199} : Sizes{13, 64, 65})
               CHECK(agrees(200 - m, run(2, 200 - m, m)));
           }
   });

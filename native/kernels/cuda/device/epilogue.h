@@ -48,7 +48,8 @@ __device__ __forceinline__ void activate(const Epilogue& e, int64_t j, float (&v
 template <int kCols, int kThreads>
 struct TilePlace {
   int row, column;
-  __device__ TilePlace(int turn, int t) : row((turn * kThreads + t) / (kCols / 4)), column((turn * kThreads + t) % (kCols / 4) * 4) {}
+  __device__ TilePlace(int turn, int t)
+      : row((turn * kThreads + t) / (kCols / 4)), column((turn * kThreads + t) % (kCols / 4) * 4) {}
 };
 
 template <int kRows, int kCols, int kPitch, int kThreads>
