@@ -168,6 +168,18 @@ async function swapFolder(temporary: string, folder: string): Promise<void> {
   if (existed) await rm(replaced, { recursive: true, force: true })
 }
 
+/** Removes a folder that is whole until it is gone: it loses its name first. */
+export async function removeFolder(folder: string): Promise<void> {
+  const aside = besideName(path.resolve(folder), 'old')
+  await rename(folder, aside)
+  await rm(aside, { recursive: true, force: true })
+}
+
+/** Removes what a killed process left in a folder under the temporary names of this file. */
+export async function removeLeftovers(folder: string): Promise<void> {
+  for (const name of await readdir(folder)) if (/^\..+\.(new|old)-\d+-[0-9a-f]{8}$/.test(name)) await rm(path.join(folder, name), { recursive: true, force: true })
+}
+
 /**
  * Makes the folder and proves by a small file that it can be written, so that a run fails in its first second and
  * not at its end.

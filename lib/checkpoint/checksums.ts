@@ -36,7 +36,8 @@ export async function verifyChecksums(folder: string): Promise<string[]> {
   return [...sums.keys()]
 }
 
-async function readChecksums(folder: string): Promise<Map<string, string>> {
+/** {file: sha256} of a folder's checksums.json. */
+export async function readChecksums(folder: string): Promise<Map<string, string>> {
   const list = path.join(folder, checksumsName)
   const cure = 'to copy or download the file again'
   const json = await readJson(list)

@@ -23,6 +23,8 @@ export interface CommandSpec {
   options: OptionTable
   /** Other spellings of a flag: "actor-model" of "actor-model-name-or-path". */
   aliases?: Record<string, string>
+  /** The flag that the first word is the value of, when it stands alone. */
+  positional?: string
   /** Has --dry-run. */
   training?: boolean
   /** `given`: what stood on the command line, as text; the function called with it checks it against the same table. */

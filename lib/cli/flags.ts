@@ -56,7 +56,9 @@ export function addFlags(command: Command, make: typeof Flag, spec: CommandSpec)
 }
 
 /** Underscores and other names of flags as the table spells them; values are left alone. */
-export function normalize(argv: readonly string[], spec: CommandSpec): string[] {
+export function normalize(given: readonly string[], spec: CommandSpec): string[] {
+  const alone = spec.positional !== undefined && given[0] !== undefined && !given[0].startsWith('-')
+  const argv = alone ? [`--${spec.positional}`, ...given] : given
   const known = new Set(Object.keys(flagsOf(spec)).map(flagName))
   const aliases = new Map(Object.entries(spec.aliases ?? {}).map(([from, to]) => [`--${from}`, `--${to}`]))
   return argv.map((word) => {

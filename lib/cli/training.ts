@@ -6,6 +6,7 @@ import type { PpoResult } from '../stages/ppo.js'
 import type { RewardResult } from '../stages/reward.js'
 import type { LanguageResult } from '../stages/sft.js'
 import type { TrainResult } from '../stages/train.js'
+import { resumeCheckOptions } from '../stages/useOptions.js'
 import { nested, trainFlags } from '../stages/trainOptions.js'
 import type { CommandSpec, Context, Outcome } from './command.js'
 import { asGiven } from './command.js'
@@ -59,6 +60,18 @@ export const ppo: CommandSpec = {
     if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planPpo(asGiven(given), style(context))])
     const result = await (await import('../stages/ppo.js')).ppo(asGiven(given), context.hooks)
     return { json: result, text: ppoText(result) }
+  },
+}
+
+export const resumeCheck: CommandSpec = {
+  name: 'resume-check',
+  summary: 'train on from the last but one checkpoint of a run and compare with the last, bit for bit',
+  options: resumeCheckOptions,
+  positional: 'run',
+  async run(given, { hooks }) {
+    const result = await (await import('../stages/resumeCheck.js')).resumeCheck(asGiven(given), hooks)
+    const { from, to, metrics, samples, tensorFiles } = result
+    return { json: result, text: `from step ${from} to ${to}: ${tensorFiles} files of tensors, ${metrics} lines of metrics and ${samples} of samples are bit-equal` }
   },
 }
 

@@ -51,7 +51,7 @@ export async function runDemo(given: Given<typeof demoOptions> = {}, hooks: RunH
     return result
   }
   const at = (...parts: string[]): string => join(outputDir, ...parts)
-  const machine = { seed, device, dtype, threads }
+  const machine = { seed, device, dtype, threads, resume: 'never' as const }
 
   const world = makeWorld(seed, plan.sizes)
   const files = await timed('world', () => writeDemoFiles(world, outputDir))

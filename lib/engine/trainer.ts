@@ -1,5 +1,7 @@
 // One optimizer step of one model: gradients in, schedule, clipping, AdamW; non-finite steps are skipped and counted.
 import { fail } from '../base/errors.js'
+import { putBack, taken } from '../checkpoint/snapshot.js'
+import type { Snapshot, Stored } from '../checkpoint/snapshot.js'
 import type { Decoder } from '../model/decoder.js'
 import { AdamW } from '../optim/adamw.js'
 import { learningRateAt } from '../optim/schedules.js'
@@ -61,6 +63,21 @@ export class Trainer {
     this.skipped++
     if (this.#inARow >= this.options.maxSkippedSteps)
       fail('training', 'a finite loss and gradient', `loss ${loss}, gradient norm ${gradNorm}, ${this.#inARow} steps in a row`, 'a lower learning rate or a smaller --max-grad-norm')
+  }
+
+  /** The model and its optimizer after the steps enqueued so far; see restore. */
+  snapshot(): Snapshot {
+    const { skipped, optimizer } = this
+    return { numbers: { step: optimizer.step, skipped, inARow: this.#inARow }, tensors: optimizer.buffers.map(({ name, tensor }) => taken(name, tensor)) }
+  }
+
+  /** Goes on where the snapshot was taken, bit for bit. Error: it is of another model. */
+  async restore(stored: Stored): Promise<void> {
+    const { step, skipped, inARow } = stored.numbers as Record<'step' | 'skipped' | 'inARow', number>
+    for (const { name, tensor } of this.optimizer.buffers) await putBack(stored, name, tensor)
+    this.optimizer.resume(step)
+    this.skipped = skipped
+    this.#inARow = inARow
   }
 
   dispose(): void {

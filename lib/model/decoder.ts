@@ -1,7 +1,7 @@
 // The decoder: embedding, layers, final norm. Forward builds on ONE native call per layer; backward runs the tape.
 import { fail } from '../base/errors.js'
 import { native } from '../binding/native.js'
-import type { DecodeRows, NativeBatch, NativeLayer, PackedRows } from '../binding/native.js'
+import type { DecodeRows, LayerCall, NativeBatch, NativeLayer, PackedRows } from '../binding/native.js'
 import type { DType, NativeDevice, Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import type { Tape } from '../tensor/tape.js'
@@ -29,6 +29,8 @@ export class Decoder {
   readonly plans: NativeLayer[]
   /** One for each rope. */
   readonly #rotary: Tensor[]
+  /** Keep only each layer's input for backward, which then runs the layer's forward again: the same gradients, bit for bit. */
+  gradientCheckpointing = false
 
   /**
    * All parameters 0; the caller loads or initialises them.
@@ -74,9 +76,10 @@ export class Decoder {
     return this.spec.maxPositions
   }
 
-  /** Bytes that the layers keep of `tokens` tokens for backward. */
+  /** Bytes of what the layers compute of `tokens` tokens and backward reads, at its most; their inputs are not counted. */
   activationBytes(tokens: number): number {
-    return this.plans.reduce((sum, plan) => sum + plan.activationBytes(this.dtype, tokens), 0)
+    const each = this.plans.map((plan) => plan.activationBytes(this.dtype, tokens))
+    return this.gradientCheckpointing ? Math.max(...each) : each.reduce((sum, bytes) => sum + bytes, 0)
   }
 
   /**
@@ -122,16 +125,24 @@ export class Decoder {
     using scope = new Scope()
     if (tape) tape.save(x)
     else scope.own(x)
-    const { out, saved } = plan.forward(this.device, { ...call, keys: cache?.keys[i], values: cache?.values[i], save: tape !== null })
+    const keep = tape !== null && !this.gradientCheckpointing
+    const { out, saved } = plan.forward(this.device, { ...call, keys: cache?.keys[i], values: cache?.values[i], save: keep })
     if (!tape) return out
-    tape.save(saved!)
+    if (saved) tape.save(saved)
     tape.record((dout) => {
-      const dx = plan.backward(this.device, { ...call, grads: unit.grads, saved: saved!, dout })
-      saved!.dispose()
+      const read = saved ?? this.#savedAgain(plan, call)
+      const dx = plan.backward(this.device, { ...call, grads: unit.grads, saved: read, dout })
+      read.dispose()
       x.dispose()
       return dx
     })
     return out
+  }
+
+  #savedAgain(plan: NativeLayer, call: LayerCall): Tensor {
+    const { out, saved } = plan.forward(this.device, { ...call, save: true })
+    out.dispose()
+    return saved!
   }
 
   dispose(): void {

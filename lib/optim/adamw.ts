@@ -56,6 +56,17 @@ export class AdamW {
     return this.#step
   }
 
+  /** What the next update depends on besides the gradients: fp32 master weights and moments of every unit. */
+  get buffers(): { name: string; tensor: Tensor }[] {
+    return this.#states.flatMap(({ unit, master, m, v }) => Object.entries({ master, m, v }).map(([kind, tensor]) => ({ name: `${unit.name}.${kind}`, tensor })))
+  }
+
+  /** Goes on after `step` applied steps, once the buffers hold what they held then: the weights follow from the masters. */
+  resume(step: number): void {
+    this.#step = step
+    for (const { unit, master } of this.#states) if (master !== unit.params) native().cast(this.device, { in: master, out: unit.params })
+  }
+
   zeroGrad(): void {
     for (const { unit } of this.#states) native().fill(this.device, { out: unit.grads!, value: 0 })
   }

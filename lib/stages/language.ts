@@ -1,5 +1,4 @@
 // What pretraining and SFT share: next-token loss over counted tokens, and its evaluation.
-import type { Run } from '../base/run.js'
 import { short } from '../base/progress.js'
 import { packRows } from '../data/packing.js'
 import type { TokenRow } from '../data/records.js'
@@ -9,7 +8,7 @@ import { scoreLogprobs, trainLogprobsLinear } from '../engine/logprobs.js'
 import type { Trainer } from '../engine/trainer.js'
 import type { Decoder } from '../model/decoder.js'
 import { perplexity, tokenLoss, tokenLossGrad } from '../rlhf/tokenLoss.js'
-import type { LoopStep, TrainLoopOptions } from './loop.js'
+import type { LoopStep, TrainLoopOptions, Training } from './loop.js'
 import { trainLoop } from './loop.js'
 import { pieces } from './shared.js'
 
@@ -41,10 +40,10 @@ export interface RowGroups {
 }
 
 /** Trains on groups of rows. The loss of a step is the mean over all its counted tokens, however they are cut into micro-batches. */
-export async function trainLanguage(run: Run, decoder: Decoder, groups: RowGroups, evalRows: RowList<TokenRow>, options: LanguageOptions): Promise<{ before: Evaluation | null; after: Evaluation | null }> {
+export async function trainLanguage(training: Training, decoder: Decoder, groups: RowGroups, evalRows: RowList<TokenRow>, options: LanguageOptions): Promise<{ before: Evaluation | null; after: Evaluation | null }> {
   const evaluate = async (step: number): Promise<Evaluation | null> => {
     const result = await evaluateLanguage(decoder, evalRows, options.perDeviceEvalBatchSize)
-    if (result) run.log(step, { 'eval/loss': result.loss, 'eval/perplexity': result.perplexity })
+    if (result) training.run.log(step, { 'eval/loss': result.loss, 'eval/perplexity': result.perplexity })
     return result
   }
   const step = async (trainer: Trainer, chosen: Int32Array): Promise<LoopStep> => {
@@ -58,5 +57,5 @@ export async function trainLanguage(run: Run, decoder: Decoder, groups: RowGroup
     const tokens = batches.reduce((n, b) => n + b.ids.length, 0)
     return { report, tokens, metrics: { counted_tokens: count }, fields: [`loss ${short(report.loss)}`] }
   }
-  return trainLoop(run, { decoder, rows: groups.length, evaluate, step }, options)
+  return trainLoop(training, { decoder, rows: groups.length, evaluate, step }, options)
 }

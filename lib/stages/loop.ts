@@ -1,6 +1,9 @@
 // What the stages that train one model share: what they start with, the loop over optimizer steps, the end.
+import { fail } from '../base/errors.js'
 import type { Metrics, Run } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
+import type { RunCheckpoint } from '../checkpoint/runCheckpoint.js'
+import type { Snapshot } from '../checkpoint/snapshot.js'
 import type { RowList } from '../data/rowList.js'
 import { openStageData } from '../data/stageData.js'
 import type { RowKind } from '../data/tokenize.js'
@@ -12,11 +15,13 @@ import { Scope } from '../tensor/scope.js'
 import { readRows } from './rows.js'
 import type { RowOptions } from './rows.js'
 import type { LoopOptions, MachineOptions } from './shared.js'
+import type { Saves } from './saves.js'
 import { Throughput, hubHooks, loadModel, openDevice, saveModel, stepsOf, totalSteps } from './shared.js'
 
 export interface StageOptions extends RowOptions, MachineOptions {
   modelNameOrPath: string
   maxSeqLen: number
+  gradientCheckpointing: boolean
 }
 
 export interface StageKind<Row> {
@@ -43,6 +48,7 @@ export async function openStage<Row>(run: Run, options: StageOptions, kind: Stag
     const device = scope.own(openDevice(options))
     const model = scope.own(await loadModel(device, options.modelNameOrPath, options, run.hooks, { head: kind.head, positions: options.maxSeqLen }))
     const { tokenizer, decoder } = model
+    decoder.gradientCheckpointing = options.gradientCheckpointing
     const limits = { vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions), ...(kind.countAll !== undefined && { countAll: kind.countAll }) }
     const { train, held } = await readRows(run, data, kind.rows, { tokenizer, ...limits }, options)
     scope.own(train)
@@ -78,17 +84,29 @@ export interface TrainLoop<E> {
   step(trainer: Trainer, chosen: Int32Array): Promise<LoopStep>
 }
 
-/** Evaluates, trains all steps, evaluates again. Ctrl-C ends it after the step it is in. */
-export async function trainLoop<E>(run: Run, { decoder, rows, evaluate, step }: TrainLoop<E>, options: TrainLoopOptions): Promise<{ before: E | null; after: E | null }> {
+/** A run and what saves it. */
+export interface Training {
+  run: Run
+  saves: Saves
+}
+
+/**
+ * Evaluates, trains all steps, evaluates again; goes on where a checkpoint was taken. Ctrl-C ends it after the step it is
+ * in. Error: a checkpoint of other rows or of another model.
+ */
+export async function trainLoop<E>({ run, saves }: Training, { decoder, rows, evaluate, step }: TrainLoop<E>, options: TrainLoopOptions): Promise<{ before: E | null; after: E | null }> {
   const perStep = options.perDeviceTrainBatchSize * options.gradientAccumulationSteps
   const total = totalSteps(rows, perStep, options)
   const trainer = new Trainer(decoder, options, total)
   try {
-    const before = await evaluate(0)
+    const resumed = saves.begin(decoder.device)
+    if (resumed) await trainer.restore(await resumed.part('model'))
+    const loop = resumed ? loopState<E>(resumed, rows) : { rows, before: await evaluate(0) }
+    const snapshot = (): Record<string, Snapshot> => ({ model: trainer.snapshot(), loop: { numbers: { ...loop }, tensors: [] } })
     const throughput = new Throughput()
     run.progress.start()
-    let done = 0
-    for (const chosen of stepsOf(rows, perStep, options)) {
+    let done = resumed?.state.step ?? 0
+    for (const chosen of stepsOf(rows, perStep, options, done)) {
       if (run.stopped) break
       done++
       const { report, tokens, metrics, fields } = await step(trainer, chosen)
@@ -105,12 +123,25 @@ export async function trainLoop<E>(run: Run, { decoder, rows, evaluate, step }: 
       })
       run.progress.update(run.stage, done, total, [...fields, `${Math.round(tokensPerSecond)} tokens/s`])
       if (options.evalInterval > 0 && done % options.evalInterval === 0 && done < total) await evaluate(done)
+      await saves.after(done, snapshot)
     }
+    if (run.stopped) await saves.now(done, snapshot)
     // stopped: the model is saved first, nobody waits for figures
-    return { before, after: run.stopped ? null : await evaluate(done) }
+    return { before: loop.before, after: run.stopped ? null : await evaluate(done) }
   } finally {
     trainer.dispose()
   }
+}
+
+function loopState<E>(checkpoint: RunCheckpoint, rows: number): { rows: number; before: E | null } {
+  const loop = checkpoint.numbers['loop'] as { rows: number; before: E | null }
+  expectSameRows(checkpoint, loop.rows, rows)
+  return loop
+}
+
+/** The order of rows follows from how many there are: with others, a run does not go on but wanders off. */
+export function expectSameRows(checkpoint: RunCheckpoint, then: number, now: number): void {
+  if (then !== now) fail('--data-path', `the ${then} rows of the run that ${checkpoint.folder} is of`, `${now}`, 'the same data to go on, or --resume never to start anew')
 }
 
 /** Saves D/model. Errors: Interrupted, with the folder, where Ctrl-C ended the training. */

@@ -21,6 +21,8 @@ export interface PlannedModel {
   head: HeadKind
   /** False: only its parameters are held. */
   trained: boolean
+  /** Of its training. */
+  gradientCheckpointing?: boolean
   /** Rotary positions to prepare. */
   positions?: number
 }
@@ -51,6 +53,7 @@ export function planMemory(models: readonly PlannedModel[], dtype: DType, work: 
   const decoders = models.map(({ spec, head, positions }) => new Decoder(device, spec, dtype, head, positions))
   for (const [i, decoder] of decoders.entries()) {
     if (!models[i]!.trained) continue
+    decoder.gradientCheckpointing = models[i]!.gradientCheckpointing ?? false
     decoder.trainable()
     // AdamW's two moments, and fp32 master weights where the weights are not fp32
     const elements = decoder.units.reduce((n, u) => n + u.layout.size, 0)

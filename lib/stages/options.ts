@@ -20,6 +20,15 @@ export const outputOptions = {
   outputDir: option.optionalText('folder of the run; without it nothing is kept'),
 }
 
+/** When a run saves itself into D/checkpoints, and what it goes on from. */
+export const saveOptions = {
+  saveSteps: option.integer(0, 'save a checkpoint every so many optimizer steps; 0 = by time only', { min: 0, unit: 'steps' }),
+  saveSeconds: option.number(600, 'save a checkpoint when so many seconds have passed; 0 = off', { min: 0, unit: 'seconds' }),
+  keepLast: option.integer(2, 'how many of the newest checkpoints stay', { min: 1 }),
+  keepEvery: option.integer(0, 'also keep those of steps that are a multiple of this; 0 = none', { min: 0, unit: 'steps' }),
+  resume: option.choice('auto', ['auto', 'changed', 'never'], 'auto: go on from the last checkpoint, if the options are the same; changed: whatever the options; never: start anew'),
+}
+
 /** Which rows to train on. */
 export const dataOptions = {
   dataPath: option.requiredTexts('JSONL, JSON, CSV (.gz too) or Parquet files, folders of them, or hub ids'),
@@ -71,7 +80,6 @@ const oneModel = {
   ...everyProgram,
   zeroStage: option.later(0, ZERO),
   dropout: noDropout,
-  gradientCheckpointing: option.later(false, FEATURES),
   loraDim: option.later(0, 'LoRA'),
   loraModuleName: loraDetail(null),
   loraLearningRate: loraDetail(5e-4),
@@ -99,8 +107,6 @@ const ppoLater = {
   offloadRewardModel: option.later(false, ZERO),
   actorDropout: noDropout,
   criticDropout: noDropout,
-  actorGradientCheckpointing: option.later(false, FEATURES),
-  criticGradientCheckpointing: option.later(false, FEATURES),
   actorLoraDim: option.later(0, 'LoRA'),
   criticLoraDim: option.later(0, 'LoRA'),
   actorLoraModuleName: loraDetail(null),
@@ -128,6 +134,8 @@ const ppoLater = {
 /** Those of all programs; `train` takes each once. */
 export const laterOptions = { ...sftLater, ...rewardLater, ...ppoLater }
 
+const checkpointing = option.flag(false, "keep only each layer's input for backward and compute the rest again: less memory, more time, the same bits")
+
 const modelOption = { modelNameOrPath: option.requiredText('model folder in the Hugging Face layout') }
 
 export const pretrainOptions = {
@@ -135,8 +143,10 @@ export const pretrainOptions = {
   ...dataOptions,
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  gradientCheckpointing: checkpointing,
   ...machineOptions,
   ...outputOptions,
+  ...saveOptions,
   ...sftLater,
 }
 
@@ -146,8 +156,10 @@ export const sftOptions = {
   lossOn: option.choice('response', ['response', 'all'], 'which tokens count'),
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  gradientCheckpointing: checkpointing,
   ...machineOptions,
   ...outputOptions,
+  ...saveOptions,
   ...sftLater,
 }
 
@@ -156,10 +168,12 @@ export const rewardOptions = {
   ...dataOptions,
   learningRate: option.number(5e-5, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  gradientCheckpointing: checkpointing,
   centerRewardsCoefficient: option.number(0, 'weight of a term that keeps scores around 0; 0 = off', { min: 0 }),
   shuffleLabels: option.flag(false, 'swap chosen and rejected at random: a control that must learn nothing'),
   ...machineOptions,
   ...outputOptions,
+  ...saveOptions,
   ...rewardLater,
 }
 
@@ -182,6 +196,8 @@ export const ppoOptions = {
   criticWeightDecay: option.number(0, 'decoupled decay of the critic', { min: 0 }),
   ...ppoTrain,
   numWarmupSteps: option.integer(100, 'steps of linear warm-up', { min: 0 }),
+  actorGradientCheckpointing: checkpointing,
+  criticGradientCheckpointing: checkpointing,
   criticWarmupSteps: option.integer(0, 'steps at the start that train the critic only', { min: 0 }),
   klCoef: option.number(0.1, 'weight of the KL penalty in the reward', { min: 0 }),
   klEstimator: option.choice('k1', ['k1', 'k2', 'k3'], 'estimator of the KL penalty'),
@@ -202,5 +218,6 @@ export const ppoOptions = {
   evalPrompts: option.integer(128, 'held-out prompts scored before and after training', { min: 0 }),
   ...machineOptions,
   ...outputOptions,
+  ...saveOptions,
   ...ppoLater,
 }

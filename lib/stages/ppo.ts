@@ -33,7 +33,7 @@ export interface PpoResult {
 export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = silent): Promise<PpoResult> {
   const options = resolveOptions('ppo', ppoOptions, given)
   refuseCuts(options)
-  return withRun('ppo', options, hooks, async (run) => {
+  return withRun('ppo', options, hooks, async (run, saves) => {
     const data = await openStageData(options, 3, hubHooks(run.hooks))
     using scope = new Scope()
     using device = openDevice(options)
@@ -43,10 +43,7 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     scope.own(train)
     scope.own(held)
 
-    const loop = new PpoLoop(run, models, options)
-    const before = await loop.evaluate(held, 0)
-    await loop.train(train)
-    const after = run.stopped ? null : await loop.evaluate(held, loop.step)
+    const { before, after } = await new PpoLoop({ run, saves }, models, options).train(train, held)
     const actor = await saveModel(models.actor, options.outputDir, 'actor')
     const critic = await saveModel(models.critic, options.outputDir, 'critic')
     run.throwIfStopped(actor)

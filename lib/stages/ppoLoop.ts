@@ -5,45 +5,79 @@
 import { short } from '../base/progress.js'
 import type { Run } from '../base/run.js'
 import { RunningSums } from '../base/statistics.js'
+import type { RunCheckpoint } from '../checkpoint/runCheckpoint.js'
+import type { Snapshot } from '../checkpoint/snapshot.js'
 import { epochOrder } from '../data/epochs.js'
 import type { PromptRow } from '../data/records.js'
 import { rowsFrom } from '../data/rowList.js'
 import type { RowList } from '../data/rowList.js'
 import { logprobGap, makeRollouts, packRollouts, scoreRollouts, whitened } from '../engine/experience.js'
 import type { Experience, Rollout } from '../engine/experience.js'
+import { experienceTensors, storedExperience } from '../engine/experienceSnapshot.js'
 import { scoreLogprobs } from '../engine/logprobs.js'
 import { actorStep, criticStep } from '../engine/ppoUpdate.js'
 import { Trainer } from '../engine/trainer.js'
 import { rowSeed } from '../rollout/generate.js'
 import type { GenerateOptions } from '../rollout/generate.js'
 import { StopTexts } from '../rollout/stopText.js'
+import { expectSameRows } from './loop.js'
+import type { Training } from './loop.js'
 import type { HeldOut, PpoOptions } from './ppo.js'
 import { describeExperience, describeUpdate } from './ppoMetrics.js'
 import type { ExperienceMetrics } from './ppoMetrics.js'
 import type { PpoModels } from './ppoModels.js'
+import type { Saves } from './saves.js'
 import { pieces, stepsOf, totalSteps } from './shared.js'
 
 interface Gathered {
   experience: Experience[]
-  /** Largest gap found by --check-logprobs; null without. */
+  /** Largest gap between recorded and recomputed log-probs so far; null while none was recomputed. */
   gap: number | null
   metrics: ExperienceMetrics & { 'timing_s/gen': number; 'timing_s/experience': number }
+  /** Where the updates stand: the PPO epoch, the optimizer steps before it, the mini-batches of it that are done. */
+  epoch: number
+  stepsBefore: number
+  done: number
+}
+
+interface Trainers {
+  actor: Trainer
+  critic: Trainer
+}
+
+/** Of a checkpoint, besides the models and the experience at hand. */
+interface LoopState {
+  rows: number
+  before: HeldOut | null
+  rollouts: number
+  /** Experiences that are learnt from and gone. */
+  finished: number
+  warned: boolean
+  current: Omit<Gathered, 'experience'> | null
 }
 
 export class PpoLoop {
   /** Optimizer steps so far. */
   step = 0
   #rollouts = 0
+  #finished = 0
   #warned = false
+  #current: Gathered | null = null
+  private readonly run: Run
+  private readonly saves: Saves
 
   constructor(
-    private readonly run: Run,
+    { run, saves }: Training,
     private readonly models: PpoModels,
     private readonly options: PpoOptions,
-  ) {}
+  ) {
+    this.run = run
+    this.saves = saves
+  }
 
-  async train(prompts: RowList<PromptRow>): Promise<void> {
-    const { options: o, models, run } = this
+  /** Evaluates, trains all steps, evaluates again; goes on where a checkpoint was taken. Ctrl-C ends it after the step it is in. */
+  async train(prompts: RowList<PromptRow>, held: RowList<PromptRow>): Promise<{ before: HeldOut | null; after: HeldOut | null }> {
+    const { options: o, models, run, saves } = this
     const perExperience = o.perDeviceGenerationBatchSize * o.generationBatches
     const perStep = o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps
     const loop = { ...o, maxSteps: 0 }
@@ -52,15 +86,20 @@ export class PpoLoop {
     const total = o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all
     const actor = new Trainer(models.actor.decoder, { ...o, learningRate: o.actorLearningRate, weightDecay: o.actorWeightDecay }, total)
     const critic = new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, weightDecay: o.criticWeightDecay }, total)
-    run.progress.start()
+    const trainers = { actor, critic }
     try {
-      for (const chosen of stepsOf(prompts.length, perExperience, loop)) {
+      const resumed = saves.begin(models.actor.decoder.device)
+      const before = resumed ? await this.#restore(resumed, trainers, prompts.length) : await this.evaluate(held, 0)
+      const snapshot = (): Record<string, Snapshot> => this.#snapshot(trainers, { rows: prompts.length, before })
+      run.progress.start()
+      for (const chosen of stepsOf(prompts.length, perExperience, loop, this.#finished)) {
         if (run.stopped || this.step >= total) break
         const started = performance.now()
-        const gathered = await this.#gather(Array.from(chosen, (i) => prompts.at(i)))
-        this.#warnOfClipping(gathered.metrics['objective/score_clipfrac'])
-        this.#samples(gathered.experience)
-        await this.#update(gathered, { actor, critic }, total)
+        const gathered = (this.#current ??= await this.#gather(Array.from(chosen, (i) => prompts.at(i))))
+        await this.#update(gathered, trainers, total, snapshot)
+        if (run.stopped) break
+        this.#current = null
+        this.#finished++
         const tokens = gathered.experience.reduce((n, e) => n + e.prompt.length + e.answer.length, 0)
         run.progress.update('ppo', this.step, total, [
           `reward ${short(gathered.metrics['objective/scores'])}`,
@@ -68,6 +107,8 @@ export class PpoLoop {
           `${Math.round((tokens / (performance.now() - started)) * 1000)} tokens/s`,
         ])
       }
+      if (run.stopped) await saves.now(this.step, snapshot)
+      return { before, after: run.stopped ? null : await this.evaluate(held, this.step) }
     } finally {
       actor.dispose()
       critic.dispose()
@@ -82,34 +123,60 @@ export class PpoLoop {
     const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : null
     const experience = await this.#score(rollouts)
     const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
-    return { experience, gap, metrics: { ...describeExperience(experience, this.options), ...seconds } }
+    const metrics = { ...describeExperience(experience, this.options), ...seconds }
+    this.#warnOfClipping(metrics['objective/score_clipfrac'])
+    this.#samples(experience)
+    return { experience, gap, metrics, epoch: 0, stepsBefore: this.step, done: 0 }
   }
 
-  /** Every PPO epoch over the experience; one optimizer step of critic and actor per mini-batch. */
-  async #update({ experience, gap, metrics }: Gathered, trainers: { actor: Trainer; critic: Trainer }, total: number): Promise<void> {
-    const { options: o, models, run } = this
-    let gapMax = gap
-    for (let epoch = 0; epoch < o.ppoEpochs; epoch++) {
-      const order = epochOrder(experience.length, o.seed, this.step + 1)
+  /** Every PPO epoch over the experience, from where it stands; one optimizer step of critic and actor per mini-batch. */
+  async #update(at: Gathered, trainers: Trainers, total: number, snapshot: () => Record<string, Snapshot>): Promise<void> {
+    const { options: o, models, run, saves } = this
+    const { experience, metrics } = at
+    for (; at.epoch < o.ppoEpochs; Object.assign(at, { epoch: at.epoch + 1, stepsBefore: this.step, done: 0 })) {
+      const order = epochOrder(experience.length, o.seed, at.stepsBefore + 1)
       const batches = pieces(Array.from(order, (i) => experience[i]!), o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps)
-      for (const [i, batch] of batches.entries()) {
-        if (this.step >= total) return
+      for (const batch of batches.slice(at.done)) {
+        if (this.step >= total || run.stopped) return
         this.step++
         const begin = performance.now()
         const micro = pieces(batch, o.perDeviceTrainingBatchSize)
         const critic = await criticStep(models.critic.decoder, trainers.critic, micro, o)
         const actor = this.step > o.criticWarmupSteps ? await actorStep(models.actor.decoder, trainers.actor, micro, o) : null
         // before the first update the actor still is what sampled: its forward pass proves contract 1 for free
-        if (epoch === 0 && i === 0 && actor) gapMax = Math.max(gap ?? 0, actor.gap)
+        if (at.epoch === 0 && at.done === 0 && actor) at.gap = Math.max(at.gap ?? 0, actor.gap)
+        at.done++
         run.log(this.step, {
-          'rollout/logprob_gap_max': gapMax,
+          'rollout/logprob_gap_max': at.gap,
           ...describeUpdate(actor, critic),
           ...metrics,
           'timing_s/update': (performance.now() - begin) / 1000,
           skipped_steps: trainers.actor.skipped + trainers.critic.skipped,
         })
+        await saves.after(this.step, snapshot)
       }
     }
+  }
+
+  #snapshot({ actor, critic }: Trainers, { rows, before }: Pick<LoopState, 'rows' | 'before'>): Record<string, Snapshot> {
+    const { experience = [], ...current } = this.#current ?? {}
+    const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, warned: this.#warned, current: this.#current && current }
+    return { actor: actor.snapshot(), critic: critic.snapshot(), loop: { numbers: state, tensors: experienceTensors(experience) } }
+  }
+
+  /** Gives the evaluation before the first step. */
+  async #restore(checkpoint: RunCheckpoint, { actor, critic }: Trainers, rows: number): Promise<HeldOut | null> {
+    await actor.restore(await checkpoint.part('actor'))
+    await critic.restore(await checkpoint.part('critic'))
+    const stored = await checkpoint.part('loop')
+    const state = stored.numbers as unknown as LoopState
+    expectSameRows(checkpoint, state.rows, rows)
+    this.step = checkpoint.state.step
+    this.#rollouts = state.rollouts
+    this.#finished = state.finished
+    this.#warned = state.warned
+    this.#current = state.current && { ...state.current, experience: await storedExperience(stored) }
+    return state.before
   }
 
   #generation(): GenerateOptions {

@@ -12,6 +12,8 @@ export interface PpoModelOptions extends MachineOptions {
   criticModelNameOrPath: string
   maxPromptSeqLen: number
   maxAnswerSeqLen: number
+  actorGradientCheckpointing: boolean
+  criticGradientCheckpointing: boolean
 }
 
 export class PpoModels implements Disposable {
@@ -44,6 +46,8 @@ export class PpoModels implements Disposable {
         fail('ppo', `prompts and answers of at most ${room} tokens together, as the models' positions allow`, `${o.maxPromptSeqLen} + ${o.maxAnswerSeqLen}`, 'a smaller --max-prompt-seq-len or --max-answer-seq-len')
       if (reward.valueHeadIsFresh)
         fail('ppo', `a reward model in ${rm}`, 'a language model without a value head', '`threefold reward` to train one; --actor-model-name-or-path and --critic-model-name-or-path may be swapped')
+      a.gradientCheckpointing = o.actorGradientCheckpointing
+      critic.decoder.gradientCheckpointing = o.criticGradientCheckpointing
       return new PpoModels(actor, reference, critic, reward)
     } catch (error) {
       for (const m of loaded) m.dispose()

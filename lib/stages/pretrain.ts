@@ -18,13 +18,13 @@ export type PretrainOptions = Resolved<typeof pretrainOptions>
  */
 export async function pretrain(given: Given<typeof pretrainOptions>, hooks: RunHooks = silent): Promise<LanguageResult> {
   const options = resolveOptions('pretrain', pretrainOptions, given)
-  return withRun('pretrain', options, hooks, async (run) => {
+  return withRun('pretrain', options, hooks, async (run, saves) => {
     using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: textKind })
     const { model, train, held } = stage
     const maxSeqLen = Math.min(options.maxSeqLen, model.decoder.maxPositions)
     const packs = packByTokens(train, maxSeqLen)
     const groups = { length: packs.length, rows: (pack: number) => Array.from(packs[pack]!, (row) => train.at(row)) }
-    const evaluation = await trainLanguage(run, model.decoder, groups, held, options)
+    const evaluation = await trainLanguage({ run, saves }, model.decoder, groups, held, options)
     return { model: await finishStage(run, model, options.outputDir), ...evaluation }
   })
 }

@@ -3,7 +3,7 @@ import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import { short } from '../base/progress.js'
 import { RandomSequence, randomPurpose, streamNumber } from '../base/random.js'
-import type { Run, RunHooks } from '../base/run.js'
+import type { RunHooks } from '../base/run.js'
 import { RunningSums, wilsonInterval } from '../base/statistics.js'
 import { packRows } from '../data/packing.js'
 import type { PairRow } from '../data/records.js'
@@ -14,7 +14,7 @@ import { lastTokens, scoreValues, trainValues } from '../engine/logprobs.js'
 import type { Trainer } from '../engine/trainer.js'
 import type { Decoder } from '../model/decoder.js'
 import { pairwiseLoss } from '../rlhf/pairwiseLoss.js'
-import type { LoopStep } from './loop.js'
+import type { LoopStep, Training } from './loop.js'
 import { finishStage, openStage, trainLoop } from './loop.js'
 import { rewardOptions } from './options.js'
 import { pieces, silent, withRun } from './shared.js'
@@ -41,11 +41,11 @@ export interface RewardResult {
 /** Trains a reward model on {prompt, chosen, rejected} pairs (Ouyang et al. 2022). */
 export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks = silent): Promise<RewardResult> {
   const options = resolveOptions('reward', rewardOptions, given)
-  return withRun('reward', options, hooks, async (run) => {
+  return withRun('reward', options, hooks, async (run, saves) => {
     using stage = await openStage(run, options, { step: 2, head: 'scalar', rows: pairKind })
     const { model, train, held } = stage
     const pairs = options.shuffleLabels ? shuffleLabels(train, options.seed) : train
-    const evaluation = await trainPairs(run, model.decoder, pairs, held, options)
+    const evaluation = await trainPairs({ run, saves }, model.decoder, pairs, held, options)
     return { model: await finishStage(run, model, options.outputDir), ...evaluation }
   })
 }
@@ -84,11 +84,11 @@ class PairScores {
   }
 }
 
-async function trainPairs(run: Run, decoder: Decoder, pairs: RowList<PairRow>, evalPairs: RowList<PairRow>, options: RewardOptions): Promise<Omit<RewardResult, 'model'>> {
+async function trainPairs(training: Training, decoder: Decoder, pairs: RowList<PairRow>, evalPairs: RowList<PairRow>, options: RewardOptions): Promise<Omit<RewardResult, 'model'>> {
   const evaluate = async (step: number): Promise<RewardEvaluation | null> => {
     const result = await evaluatePairs(decoder, evalPairs, options.perDeviceEvalBatchSize)
     if (result)
-      run.log(step, {
+      training.run.log(step, {
         'eval/loss': result.loss,
         'eval/accuracy': result.accuracy,
         'eval/accuracy_low': result.interval[0],
@@ -118,7 +118,7 @@ async function trainPairs(run: Run, decoder: Decoder, pairs: RowList<PairRow>, e
     }
     return { report, tokens, metrics, fields: [`loss ${short(report.loss)}`, `accuracy ${short(accuracy)}`] }
   }
-  return trainLoop(run, { decoder, rows: pairs.length, evaluate, step }, options)
+  return trainLoop(training, { decoder, rows: pairs.length, evaluate, step }, options)
 }
 
 /** Accuracy and mean scores on held-out pairs; null without any. */

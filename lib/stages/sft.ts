@@ -23,11 +23,11 @@ export interface LanguageResult {
 export async function sft(given: Given<typeof sftOptions>, hooks: RunHooks = silent): Promise<LanguageResult> {
   const options = resolveOptions('sft', sftOptions, given)
   const countAll = options.lossOn === 'all'
-  return withRun('sft', options, hooks, async (run) => {
+  return withRun('sft', options, hooks, async (run, saves) => {
     using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: answerKind, countAll })
     const { model, train, held } = stage
     const groups = { length: train.length, rows: (row: number) => [train.at(row)] }
-    const evaluation = await trainLanguage(run, model.decoder, groups, held, options)
+    const evaluation = await trainLanguage({ run, saves }, model.decoder, groups, held, options)
     return { model: await finishStage(run, model, options.outputDir), ...evaluation }
   })
 }

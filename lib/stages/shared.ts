@@ -12,6 +12,8 @@ import { resolveModel } from '../hub/resolve.js'
 import type { HubHooks } from '../hub/resolve.js'
 import { readSpec } from '../model/families/registry.js'
 import type { DecoderSpec } from '../model/spec.js'
+import { Saves, findCheckpoint } from './saves.js'
+import type { SaveOptions } from './saves.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
 
@@ -57,15 +59,21 @@ export function totalSteps(rows: number, rowsPerStep: number, { numTrainEpochs, 
   return maxSteps > 0 ? Math.min(maxSteps, all) : all
 }
 
-/** The rows of every optimizer step, epoch after epoch; each epoch's order depends on seed and epoch alone. */
-export function* stepsOf(rows: number, rowsPerStep: number, options: LoopOptions): Generator<Int32Array> {
+/** The rows of every optimizer step after the first `done`, epoch after epoch; each epoch's order depends on seed and epoch alone. */
+export function* stepsOf(rows: number, rowsPerStep: number, options: LoopOptions, done = 0): Generator<Int32Array> {
   const total = totalSteps(rows, rowsPerStep, options)
+  const perEpoch = Math.ceil(rows / rowsPerStep)
   let step = 0
-  for (let epoch = 0; ; epoch++)
+  for (let epoch = 0; ; epoch++) {
+    if (step + perEpoch <= Math.min(done, total)) {
+      step += perEpoch
+      continue
+    }
     for (const batch of batches(epochOrder(rows, options.seed, epoch), rowsPerStep)) {
       if (step++ >= total) return
-      yield batch
+      if (step > done) yield batch
     }
+  }
 }
 
 /** Cuts a list into pieces of `size`. */
@@ -81,15 +89,20 @@ export async function saveModel(model: LoadedModel, outputDir: string | null, na
   return folder
 }
 
-/** Opens the run's folder, runs `body`, closes it whatever happens. */
-export async function withRun<T>(stage: string, options: { outputDir: string | null }, hooks: RunHooks, body: (run: Run) => Promise<T>): Promise<T> {
+/** Opens the run's folder, new or where a checkpoint left it, runs `body`, closes it whatever happens. */
+export async function withRun<T>(stage: string, options: SaveOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
   // what the stage will save must not take the place of something else: said before the work, not after it
   if (options.outputDir !== null)
     for (const name of ['model', 'actor', 'critic']) await expectReplaceable(join(options.outputDir, name))
-  const run = await Run.open(stage, options.outputDir, options, hooks)
+  const resumed = await findCheckpoint(stage, options)
+  const run = await Run.open(stage, options.outputDir, options, hooks, resumed?.state.written)
+  const saves = new Saves(run, options, resumed)
   try {
-    return await body(run)
+    const result = await body(run, saves)
+    await saves.settle()
+    return result
   } finally {
+    await saves.settle().catch(() => undefined)
     await run.close()
   }
 }

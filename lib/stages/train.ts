@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 
 import { UsageError } from '../base/errors.js'
-import { ensureWritable, writeJson } from '../base/files.js'
+import { ensureWritable, pathExists, readJsonIfThere, writeJson } from '../base/files.js'
 import type { Given, Resolved } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
@@ -16,6 +16,7 @@ import { reward } from './reward.js'
 import type { RewardOptions, RewardResult } from './reward.js'
 import { sft } from './sft.js'
 import type { LanguageResult, SftOptions } from './sft.js'
+import { differences } from './saves.js'
 import { loadSpec, silent } from './shared.js'
 import { pipelineOptions, prefixedKey, stepOptions } from './trainOptions.js'
 import type { StepName } from './trainOptions.js'
@@ -46,10 +47,16 @@ export async function train(given: TrainGiven, hooks: RunHooks = silent): Promis
   const { shared, steps } = plan
   await checkLengths(plan, hooks)
   await ensureWritable(shared.outputDir)
-  await writeJson(join(shared.outputDir, 'config.json'), { stage: 'train', ...shared, ...given })
-  const result: TrainResult = { seconds: {}, outputDir: shared.outputDir }
+  const config = { stage: 'train', ...shared, ...given }
+  const result: TrainResult = { ...(await resultsSoFar(shared, config)), outputDir: shared.outputDir }
+  await writeJson(join(shared.outputDir, 'config.json'), config)
   for (const [i, step] of steps.entries()) {
-    hooks.progress.note(`step ${i + 1} of ${steps.length}: ${step}`)
+    const title = `step ${i + 1} of ${steps.length}: ${step}`
+    if (result[step]) {
+      hooks.progress.note(`${title} is done (--resume never does it again)`)
+      continue
+    }
+    hooks.progress.note(title)
     const started = performance.now()
     if (step === 'sft') result.sft = await sft(plan.sft, hooks)
     else if (step === 'reward') result.reward = await reward(plan.reward, hooks)
@@ -58,6 +65,21 @@ export async function train(given: TrainGiven, hooks: RunHooks = silent): Promis
     await writeJson(join(shared.outputDir, 'result.json'), result)
   }
   return result
+}
+
+/** What the same command has done already: results of whole steps whose models are still there. */
+async function resultsSoFar({ outputDir, resume }: Plan['shared'], config: Record<string, unknown>): Promise<Pick<TrainResult, StepName | 'seconds'>> {
+  const read = (name: string): Promise<Record<string, unknown> | null> => readJsonIfThere(join(outputDir, name)) as Promise<Record<string, unknown> | null>
+  const [then, result] = await Promise.all([read('config.json'), read('result.json')])
+  if (resume === 'never' || !then || !result || differences({ ...then, step: [] }, { ...config, step: [] }).length > 0) return { seconds: {} }
+  const { sft: s, reward: r, ppo: p, seconds } = result as unknown as TrainResult
+  const there = async (model: string | null | undefined): Promise<boolean> => typeof model === 'string' && (await pathExists(model))
+  return {
+    seconds,
+    ...((await there(s?.model)) && s && { sft: s }),
+    ...((await there(r?.model)) && r && { reward: r }),
+    ...((await there(p?.actor)) && p && { ppo: p }),
+  }
 }
 
 /** What each step would do. A model that an earlier step has yet to make is taken to be like the one it starts from. */
@@ -79,7 +101,9 @@ export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Pr
 function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...rest }: TrainGiven): Plan {
   const shared = resolveOptions('train', pipelineOptions, rest)
   const { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, maxSeqLen, device, dtype, threads, seed, outputDir } = shared
-  const common = { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, device, dtype, threads, seed }
+  const { saveSteps, saveSeconds, keepLast, keepEvery, resume } = shared
+  const saves = { saveSteps, saveSeconds, keepLast, keepEvery, resume }
+  const common = { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, device, dtype, threads, seed, ...saves }
   const at = (...parts: string[]): string => join(outputDir, ...parts)
   return {
     shared,

@@ -1,7 +1,7 @@
 // Options of `threefold train`: what the three steps share, once; what may differ, for each step.
 import { option } from '../base/options.js'
 import type { OptionTable } from '../base/options.js'
-import { dataOptions, laterOptions, machineOptions, ppoOptions, rewardOptions, sftOptions } from './options.js'
+import { dataOptions, laterOptions, machineOptions, ppoOptions, rewardOptions, saveOptions, sftOptions } from './options.js'
 
 const SHARDING = 'ZeRO sharding'
 
@@ -18,6 +18,7 @@ export const pipelineOptions = {
   dataSplit: option.text('2,4,4', 'shares of the rows for SFT, reward and PPO'),
   ...machineOptions,
   outputDir: option.requiredText('folder of the run: sft, reward and ppo are made in it'),
+  ...saveOptions,
   ...laterOptions,
   ...(laterOf(ppoOptions) as Record<never, never>),
   rewardZeroStage: option.later(0, SHARDING, [0, '']),

@@ -75,6 +75,10 @@ export const inspectOptions = {
   warnRows: option.integer(1000, 'rows to look for what is odd', { min: 0 }),
 }
 
+export const resumeCheckOptions = {
+  run: option.requiredText('folder of a run with two checkpoints'),
+}
+
 export const initOptions = {
   config: option.requiredText('config.json of the model to make, the folder it is in, or a hub id'),
   tokenizer: option.optionalText('folder with a tokenizer; without it the one beside config.json, if any'),

@@ -157,7 +157,6 @@ test('what asks for something that comes later is refused by its flag', (t) => {
   const asked: [name: string, line: string, more: string][] = [
     ['sft', sft, '--zero_stage 3'],
     ['sft', sft, '--lora_dim 128'],
-    ['sft', sft, '--gradient_checkpointing'],
     ['sft', sft, '--sft_only_data_path e.jsonl'],
     ['reward', reward, '--zero_stage 3'],
     ['reward', reward, '--offload'],
