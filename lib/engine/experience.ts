@@ -41,6 +41,8 @@ export interface ShapingOptions {
   klCoef: number
   klEstimator: KlEstimator
   rewardClip: number
+  /** Taken from the score of an answer that no end token or stop text ends. */
+  missingEosPenalty?: number
   gamma: number
   gaeLambda: number
   whitenAdvantages: boolean
@@ -89,7 +91,7 @@ export async function scoreRollouts(models: ScoringModels, rollouts: readonly Ro
 }
 
 function experience(r: Rollout, refLogprobs: Float32Array, values: Float32Array, score: number, o: ShapingOptions): Experience {
-  const rewards = shapedRewards({ logprobs: r.logprobs, refLogprobs, score, klCoef: o.klCoef, rewardClip: o.rewardClip, estimator: o.klEstimator })
+  const rewards = shapedRewards({ logprobs: r.logprobs, refLogprobs, score, klCoef: o.klCoef, rewardClip: o.rewardClip, penalty: r.finish === 'length' ? (o.missingEosPenalty ?? 0) : 0, estimator: o.klEstimator })
   const { advantages, returns } = gae({ rewards, values, gamma: o.gamma, lambda: o.gaeLambda })
   const kl = klPenalty(r.logprobs, refLogprobs, 'k1').reduce((sum, x) => sum + x, 0)
   return { ...r, refLogprobs, values, score, kl, advantages, returns }

@@ -56,6 +56,11 @@ export class AdamW {
     return this.#step
   }
 
+  /** fp32 weights of every unit. */
+  get masters(): { unit: Unit; master: Tensor }[] {
+    return this.#states.map(({ unit, master }) => ({ unit, master }))
+  }
+
   /** What the next update depends on besides the gradients: fp32 master weights and moments of every unit. */
   get buffers(): { name: string; tensor: Tensor }[] {
     return this.#states.flatMap(({ unit, master, m, v }) => Object.entries({ master, m, v }).map(([kind, tensor]) => ({ name: `${unit.name}.${kind}`, tensor })))

@@ -13,6 +13,8 @@ export interface ShapedRewardInput {
   klCoef: number
   /** Clips the score to [-c, c]; 0 = off. */
   rewardClip: number
+  /** Taken from the clipped score; 0 without. */
+  penalty?: number
   estimator?: KlEstimator
 }
 
@@ -22,9 +24,9 @@ export interface ShapedRewardInput {
  * DeepSpeed-Chat masks tokens equal to the padding token, so with EOS = PAD its score falls on a token that does not
  * count. Here an answer is exactly its n sampled tokens, the closing EOS among them, and the score lands on the last.
  */
-export function shapedRewards({ logprobs, refLogprobs, score, klCoef, rewardClip, estimator = 'k1' }: ShapedRewardInput): Float64Array {
+export function shapedRewards({ logprobs, refLogprobs, score, klCoef, rewardClip, penalty = 0, estimator = 'k1' }: ShapedRewardInput): Float64Array {
   const rewards = klPenalty(logprobs, refLogprobs, estimator).map((kl) => -klCoef * kl)
   if (rewards.length === 0) fail('shaped rewards', 'an answer of at least one token', 'an empty answer', 'leaving the answer out')
-  rewards[rewards.length - 1]! += rewardClip > 0 ? Math.min(rewardClip, Math.max(-rewardClip, score)) : score
+  rewards[rewards.length - 1]! += (rewardClip > 0 ? Math.min(rewardClip, Math.max(-rewardClip, score)) : score) - penalty
   return rewards
 }

@@ -157,7 +157,7 @@ export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewSty
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1)
     const slots = Math.min(o.perDeviceGenerationBatchSize, rows.length)
     const models: PlannedModel[] = [
-      { spec, head: 'logprob', trained: true, gradientCheckpointing: o.actorGradientCheckpointing },
+      { spec, head: 'logprob', trained: true, gradientCheckpointing: o.actorGradientCheckpointing, averaged: o.enableEma },
       { spec, head: 'logprob', trained: false },
       { spec: critic, head: 'scalar', trained: true, gradientCheckpointing: o.criticGradientCheckpointing },
       { spec: critic, head: 'scalar', trained: false },

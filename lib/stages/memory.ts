@@ -23,6 +23,8 @@ export interface PlannedModel {
   trained: boolean
   /** Of its training. */
   gradientCheckpointing?: boolean
+  /** A moving average of its weights is kept. */
+  averaged?: boolean
   /** Rotary positions to prepare. */
   positions?: number
 }
@@ -57,7 +59,7 @@ export function planMemory(models: readonly PlannedModel[], dtype: DType, work: 
     decoder.trainable()
     // AdamW's two moments, and fp32 master weights where the weights are not fp32
     const elements = decoder.units.reduce((n, u) => n + u.layout.size, 0)
-    counter.bytes.optimizer += elements * (dtype === 'fp32' ? 8 : 12)
+    counter.bytes.optimizer += elements * ((dtype === 'fp32' ? 8 : 12) + (models[i]!.averaged ? 4 : 0))
     activations = Math.max(activations, activationBytes(decoder, work.tokens))
   }
   if (work.cache && decoders[0]) new KvCache(decoders[0], work.cache.pages, work.cache.pageSize)

@@ -24,6 +24,8 @@ export interface HeldOut {
 export interface PpoResult {
   actor: string | null
   critic: string | null
+  /** The actor's moving average; null without --enable-ema. */
+  actorEma: string | null
   /** Held-out prompts before and after; null without held-out rows. */
   before: HeldOut | null
   after: HeldOut | null
@@ -43,11 +45,14 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     scope.own(train)
     scope.own(held)
 
-    const { before, after } = await new PpoLoop({ run, saves }, models, options).train(train, held)
+    using loop = new PpoLoop({ run, saves }, models, options)
+    const { before, after } = await loop.train(train, held)
     const actor = await saveModel(models.actor, options.outputDir, 'actor')
     const critic = await saveModel(models.critic, options.outputDir, 'critic')
+    loop.average?.apply()
+    const actorEma = loop.average ? await saveModel(models.actor, options.outputDir, 'actor-ema') : null
     run.throwIfStopped(actor)
-    return { actor, critic, before, after }
+    return { actor, critic, actorEma, before, after }
   })
 }
 

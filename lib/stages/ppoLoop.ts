@@ -6,6 +6,7 @@ import { short } from '../base/progress.js'
 import type { Run } from '../base/run.js'
 import { RunningSums } from '../base/statistics.js'
 import type { RunCheckpoint } from '../checkpoint/runCheckpoint.js'
+import { putBack, taken } from '../checkpoint/snapshot.js'
 import type { Snapshot } from '../checkpoint/snapshot.js'
 import { epochOrder } from '../data/epochs.js'
 import type { PromptRow } from '../data/records.js'
@@ -17,6 +18,8 @@ import { experienceTensors, storedExperience } from '../engine/experienceSnapsho
 import { scoreLogprobs } from '../engine/logprobs.js'
 import { actorStep, criticStep } from '../engine/ppoUpdate.js'
 import { Trainer } from '../engine/trainer.js'
+import { WeightAverage } from '../optim/weightAverage.js'
+import { nextKlCoef } from '../rlhf/klController.js'
 import { rowSeed } from '../rollout/generate.js'
 import type { GenerateOptions } from '../rollout/generate.js'
 import { StopTexts } from '../rollout/stopText.js'
@@ -53,15 +56,20 @@ interface LoopState {
   /** Experiences that are learnt from and gone. */
   finished: number
   warned: boolean
+  klCoef: number
   current: Omit<Gathered, 'experience'> | null
 }
 
-export class PpoLoop {
+export class PpoLoop implements Disposable {
   /** Optimizer steps so far. */
   step = 0
   #rollouts = 0
   #finished = 0
   #warned = false
+  /** Of the penalty; --kl-target moves it. */
+  #klCoef: number
+  /** Of the actor's weights; null without --enable-ema. */
+  average: WeightAverage | null = null
   #current: Gathered | null = null
   private readonly run: Run
   private readonly saves: Saves
@@ -73,6 +81,7 @@ export class PpoLoop {
   ) {
     this.run = run
     this.saves = saves
+    this.#klCoef = options.klCoef
   }
 
   /** Evaluates, trains all steps, evaluates again; goes on where a checkpoint was taken. Ctrl-C ends it after the step it is in. */
@@ -87,6 +96,7 @@ export class PpoLoop {
     const actor = new Trainer(models.actor.decoder, { ...o, learningRate: o.actorLearningRate, weightDecay: o.actorWeightDecay }, total)
     const critic = new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, weightDecay: o.criticWeightDecay }, total)
     const trainers = { actor, critic }
+    if (o.enableEma) this.average = new WeightAverage(models.actor.decoder.device, actor.optimizer, o.emaDecay)
     try {
       const resumed = saves.begin(models.actor.decoder.device)
       const before = resumed ? await this.#restore(resumed, trainers, prompts.length) : await this.evaluate(held, 0)
@@ -100,6 +110,7 @@ export class PpoLoop {
         if (run.stopped) break
         this.#current = null
         this.#finished++
+        this.#moveKlCoef(gathered)
         const tokens = gathered.experience.reduce((n, e) => n + e.prompt.length + e.answer.length, 0)
         run.progress.update('ppo', this.step, total, [
           `reward ${short(gathered.metrics['objective/scores'])}`,
@@ -123,7 +134,7 @@ export class PpoLoop {
     const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : null
     const experience = await this.#score(rollouts)
     const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
-    const metrics = { ...describeExperience(experience, this.options), ...seconds }
+    const metrics = { ...describeExperience(experience, { klCoef: this.#klCoef, rewardClip: this.options.rewardClip }), ...seconds }
     this.#warnOfClipping(metrics['objective/score_clipfrac'])
     this.#samples(experience)
     return { experience, gap, metrics, epoch: 0, stepsBefore: this.step, done: 0 }
@@ -143,6 +154,7 @@ export class PpoLoop {
         const micro = pieces(batch, o.perDeviceTrainingBatchSize)
         const critic = await criticStep(models.critic.decoder, trainers.critic, micro, o)
         const actor = this.step > o.criticWarmupSteps ? await actorStep(models.actor.decoder, trainers.actor, micro, o) : null
+        if (actor?.applied) this.average?.update()
         // before the first update the actor still is what sampled: its forward pass proves contract 1 for free
         if (at.epoch === 0 && at.done === 0 && actor) at.gap = Math.max(at.gap ?? 0, actor.gap)
         at.done++
@@ -153,21 +165,25 @@ export class PpoLoop {
           'timing_s/update': (performance.now() - begin) / 1000,
           skipped_steps: trainers.actor.skipped + trainers.critic.skipped,
         })
+        const far = o.stopKl > 0 && actor !== null && actor.approxKl > o.stopKl
+        if (far) at.epoch = o.ppoEpochs
         await saves.after(this.step, snapshot)
+        if (far) return
       }
     }
   }
 
   #snapshot({ actor, critic }: Trainers, { rows, before }: Pick<LoopState, 'rows' | 'before'>): Record<string, Snapshot> {
     const { experience = [], ...current } = this.#current ?? {}
-    const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, warned: this.#warned, current: this.#current && current }
-    return { actor: actor.snapshot(), critic: critic.snapshot(), loop: { numbers: state, tensors: experienceTensors(experience) } }
+    const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, warned: this.#warned, klCoef: this.#klCoef, current: this.#current && current }
+    return { actor: actor.snapshot(), critic: critic.snapshot(), ...(this.average && { ema: { numbers: {}, tensors: this.average.buffers.map(({ name, tensor }) => taken(name, tensor)) } }), loop: { numbers: state, tensors: experienceTensors(experience) } }
   }
 
   /** Gives the evaluation before the first step. */
   async #restore(checkpoint: RunCheckpoint, { actor, critic }: Trainers, rows: number): Promise<HeldOut | null> {
     await actor.restore(await checkpoint.part('actor'))
     await critic.restore(await checkpoint.part('critic'))
+    if (this.average) for (const { name, tensor } of this.average.buffers) await putBack(await checkpoint.part('ema'), name, tensor)
     const stored = await checkpoint.part('loop')
     const state = stored.numbers as unknown as LoopState
     expectSameRows(checkpoint, state.rows, rows)
@@ -175,6 +191,7 @@ export class PpoLoop {
     this.#rollouts = state.rollouts
     this.#finished = state.finished
     this.#warned = state.warned
+    this.#klCoef = state.klCoef
     this.#current = state.current && { ...state.current, experience: await storedExperience(stored) }
     return state.before
   }
@@ -203,7 +220,7 @@ export class PpoLoop {
   async #score(rollouts: readonly Rollout[]): Promise<Experience[]> {
     const { options: o, models } = this
     const experience: Experience[] = []
-    for (const part of pieces(rollouts, o.perDeviceTrainingBatchSize)) experience.push(...(await scoreRollouts(models.scoring, part, o.temperature, o)))
+    for (const part of pieces(rollouts, o.perDeviceTrainingBatchSize)) experience.push(...(await scoreRollouts(models.scoring, part, o.temperature, { ...o, klCoef: this.#klCoef })))
     return o.whitenAdvantages ? whitened(experience) : experience
   }
 
@@ -231,6 +248,11 @@ export class PpoLoop {
     return result
   }
 
+  #moveKlCoef({ experience, metrics }: Gathered): void {
+    const { klTarget: target, klHorizon: horizon } = this.options
+    if (target > 0) this.#klCoef = nextKlCoef(this.#klCoef, { kl: metrics['objective/kl'], target, horizon, samples: experience.length })
+  }
+
   /** Once: a clip that most scores hit leaves the actor nothing to learn from. */
   #warnOfClipping(share: number): void {
     if (share < 0.5 || this.#warned) return
@@ -238,6 +260,10 @@ export class PpoLoop {
     this.run.progress.note(
       `ppo: ${Math.round(share * 100)} % of the scores are beyond --reward-clip ${this.options.rewardClip} and look alike to the actor. Try --reward-clip 0, or a reward model trained with --center-rewards-coefficient 0.01.`,
     )
+  }
+
+  [Symbol.dispose](): void {
+    this.average?.dispose()
   }
 
   #samples(experience: readonly Experience[]): void {

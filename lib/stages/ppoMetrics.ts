@@ -8,6 +8,7 @@ export interface ExperienceMetrics {
   'objective/scores': number
   'objective/score_clipfrac': number
   'objective/kl': number
+  'objective/kl_coef': number
   'objective/non_score_reward': number
   'objective/rlhf_reward': number
   'completions/mean_length': number
@@ -23,6 +24,7 @@ export function describeExperience(experience: readonly Experience[], { klCoef, 
     'objective/scores': scores,
     'objective/score_clipfrac': mean((e) => (rewardClip > 0 && Math.abs(e.score) > rewardClip ? 1 : 0)),
     'objective/kl': kl,
+    'objective/kl_coef': klCoef,
     'objective/non_score_reward': -klCoef * kl,
     'objective/rlhf_reward': scores - klCoef * kl,
     'completions/mean_length': mean((e) => e.answer.length),

@@ -93,7 +93,7 @@ export async function saveModel(model: LoadedModel, outputDir: string | null, na
 export async function withRun<T>(stage: string, options: SaveOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
   // what the stage will save must not take the place of something else: said before the work, not after it
   if (options.outputDir !== null)
-    for (const name of ['model', 'actor', 'critic']) await expectReplaceable(join(options.outputDir, name))
+    for (const name of ['model', 'actor', 'actor-ema', 'critic']) await expectReplaceable(join(options.outputDir, name))
   const resumed = await findCheckpoint(stage, options)
   const run = await Run.open(stage, options.outputDir, options, hooks, resumed?.state.written)
   const saves = new Saves(run, options, resumed)

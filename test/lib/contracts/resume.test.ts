@@ -39,7 +39,7 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
     sft: { stage: sft as Stage, options: one, models: ['model'] },
     'sft in bf16, accumulated': { stage: sft as Stage, options: { ...one, dtype: 'bf16', gradientAccumulationSteps: 2, perDeviceTrainBatchSize: 3 }, models: ['model'] },
     reward: { stage: reward as Stage, options: { ...one, centerRewardsCoefficient: 0.01 }, models: ['model'] },
-    ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic'] },
+    ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
   }
 }
 
@@ -56,7 +56,7 @@ async function outcome(folder: string, models: readonly string[]): Promise<unkno
 async function cutAt(whole: string, step: number, to: string): Promise<void> {
   await cp(whole, to, { recursive: true })
   for (const c of await listCheckpoints(to)) if (c.step > step) await rm(c.folder, { recursive: true })
-  for (const name of ['model', 'actor', 'critic']) await rm(join(to, name), { recursive: true, force: true })
+  for (const name of ['model', 'actor', 'critic', 'actor-ema']) await rm(join(to, name), { recursive: true, force: true })
   const { written } = JSON.parse(await readFile(join(to, 'checkpoints', `step-${step}`, 'state.json'), 'utf8')) as { written: Record<'metrics' | 'samples', number> }
   await truncate(join(to, 'metrics.jsonl'), written.metrics)
   await appendFile(join(to, 'metrics.jsonl'), '{"stage":"sft","step":99,"torn')
@@ -141,7 +141,7 @@ if (onCpu) {
     const [from, to] = (await listCheckpoints(run)).map((c) => c.step)
     const before = await readdir(run, { recursive: true })
     const result = await resumeCheck({ run })
-    t.like(result, { from: from!, to: to!, metrics: to! - from!, tensorFiles: 3, equal: true })
+    t.like(result, { from: from!, to: to!, metrics: to! - from!, tensorFiles: 4, equal: true })
     t.deepEqual(await readdir(run, { recursive: true }), before, 'the run itself is not touched')
     const metrics = join(run, 'metrics.jsonl')
     const lines = (await readFile(metrics, 'utf8')).split('\n')

@@ -163,7 +163,6 @@ test('what asks for something that comes later is refused by its flag', (t) => {
     ['ppo', ppo, '--actor_lora_dim 128'],
     ['ppo', ppo, '--critic_zero_stage 3'],
     ['ppo', ppo, '--inference_tp_size 2'],
-    ['ppo', ppo, '--enable_ema'],
     ['ppo', ppo, '--enable_tensorboard'],
     ['ppo', ppo, '--enable_test_mode'],
     ['ppo', ppo, '--enable_mixed_precision_lora'],

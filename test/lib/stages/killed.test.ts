@@ -35,7 +35,7 @@ async function run(options: { outputDir: string }, killAfterMs: number | null): 
 
 const clocks = /^(time|timing_s\/.*)$/
 async function outcome(folder: string): Promise<unknown> {
-  const sums = await Promise.all(['actor', 'critic'].map((m) => readFile(join(folder, m, 'checksums.json'), 'utf8')))
+  const sums = await Promise.all(['actor', 'critic', 'actor-ema'].map((m) => readFile(join(folder, m, 'checksums.json'), 'utf8')))
   const metrics = (await readLines(folder, 'metrics')).map((line) => Object.fromEntries(Object.entries(line).filter(([key]) => !clocks.test(key))))
   return { sums, metrics, samples: await readLines(folder, 'samples') }
 }
@@ -61,6 +61,10 @@ test(`kill -9 at ${kills} random moments of PPO: each resumed run ends bit-equal
     criticLearningRate: 1e-3,
     rewardClip: 0,
     actorGradientCheckpointing: true,
+    enableEma: true,
+    klTarget: 0.05,
+    klHorizon: 50,
+    stopKl: 0.01,
     saveSteps: 3,
     threads: 1,
   }

@@ -11,7 +11,7 @@ import { reward } from '../../../lib/stages/reward.js'
 import { sft } from '../../../lib/stages/sft.js'
 import { failsWith, writeLines } from '../data/support.js'
 import { column, evaluations, makeModel, makeSetting, preferenceRows, readLines, steps, stopAt, weightsOf } from './support.js'
-import type { Setting } from './support.js'
+import type { Line, Setting } from './support.js'
 
 interface Steps extends Setting {
   actor: string
@@ -140,7 +140,29 @@ test('ppo: what cannot work is refused before training', async (t) => {
   await failsWith(t, run({ criticModelNameOrPath: model }), `a reward model in ${model}`, 'without a value head', 'may be swapped')
   await failsWith(t, run({ actorModelNameOrPath: scalar, criticModelNameOrPath: model }), `a language model in ${scalar}`, 'may be swapped')
   await failsWith(t, run({ maxPromptSeqLen: 1 }), '--max-prompt-seq-len 1', 'none of 48')
-  await failsWith(t, run({ enableEma: true }), '--enable-ema')
+  await failsWith(t, run({ emaDecay: 2 }), '--ema-decay')
   await failsWith(t, run({ temperature: 0 }), '--temperature')
   await t.notThrowsAsync(run({ topK: 5, allowCutSampling: true, maxSteps: 1 }))
+})
+
+test('ppo: --enable-ema saves a third model between start and end; --kl-target moves the penalty; --stop-kl ends updates early', async (t) => {
+  const { folder, actor, critic, data } = await trained(t)
+  const base = { ...small, actorModelNameOrPath: actor, criticModelNameOrPath: critic, dataPath: [data], numTrainEpochs: 2, ppoEpochs: 3 }
+  const run = async (name: string, more: object): Promise<Line[]> => {
+    await ppo({ ...base, ...more, outputDir: join(folder, name) })
+    return steps(await readLines(join(folder, name), 'metrics'))
+  }
+  const plain = await run('plain', {})
+  const averaged = await run('averaged', { enableEma: true, emaDecay: 0.9, klTarget: 0.001, klHorizon: 100 })
+  t.false((await readdir(join(folder, 'plain'))).includes('actor-ema'))
+  const [start, end, mean] = await Promise.all([actor, join(folder, 'averaged', 'actor'), join(folder, 'averaged', 'actor-ema')].map(weightsOf))
+  const distance = (a: Float32Array, b: Float32Array): number => Math.hypot(...a.map((x, i) => x - b[i]!))
+  t.true(distance(mean!, start!) > 0 && distance(mean!, end!) > 0)
+  t.true(distance(mean!, end!) < distance(start!, end!) && distance(mean!, start!) < distance(start!, end!), 'it lies between')
+  const coefs = column(averaged, 'objective/kl_coef')
+  t.is(coefs[0], 0.1)
+  t.is(new Set(coefs).size, averaged.length / 6, 'one for each experience')
+  t.deepEqual(new Set(column(plain, 'objective/kl_coef')), new Set([0.1]))
+  const stopped = await run('stopped', { stopKl: 1e-6 })
+  t.true(stopped.length < plain.length / 2, `${stopped.length} of ${plain.length} updates`)
 })
