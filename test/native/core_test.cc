@@ -59,15 +59,20 @@ TEST(allocator_counts_bytes_and_peaks_by_category) {
 }
 
 TEST(allocator_reuses_and_gives_back) {
+#ifdef __SANITIZE_ADDRESS__
+  const int64_t almost = 100000;  // there sizes are not rounded
+#else
+  const int64_t almost = 99999;
+#endif
   Allocator allocator;
   void* a = allocator.allocate(100000, Category::parameters);
   allocator.release(a, 100000, Category::parameters);
   int64_t cached = allocator.stats().cached;
   CHECK(cached >= 100000 && cached <= 112500);
-  CHECK(allocator.allocate(99999, Category::gradients) == a);  // the same rounded size, another category
+  CHECK(allocator.allocate(almost, Category::gradients) == a);  // the same rounded size, another category
   CHECK_EQ(allocator.stats().cached, 0);
-  CHECK_EQ(allocator.stats().bytes[int(Category::gradients)], 99999);
-  allocator.release(a, 99999, Category::gradients);
+  CHECK_EQ(allocator.stats().bytes[int(Category::gradients)], almost);
+  allocator.release(a, almost, Category::gradients);
   allocator.empty_cache();
   CHECK_EQ(allocator.stats().cached, 0);
   void* none = allocator.allocate(0, Category::host);
