@@ -1,6 +1,6 @@
 // Loads the addon, and explains itself when it cannot. The only file that touches a .node binary.
 import { spawnSync } from 'node:child_process'
-import { existsSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -9,6 +9,9 @@ import { fail } from '../base/errors.js'
 
 /** The package's folder: two up from lib/binding and from dist/binding alike. */
 export const packageRoot = join(dirname(fileURLToPath(import.meta.url)), '..', '..')
+
+/** Threefold's own version. */
+export const packageVersion = (): string => (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version
 
 /** The binary's place under the package's folder. */
 export const addonPath = (root = packageRoot): string => join(root, 'build', 'Release', 'threefold.node')

@@ -6,7 +6,7 @@
 import { readdir, rm } from 'node:fs/promises'
 import { join } from 'node:path'
 
-import { fail } from '../base/errors.js'
+import { ThreefoldError, fail } from '../base/errors.js'
 import { atomicFolder, errorCode, failOnFile, readJson, removeFolder, removeLeftovers, writeJson } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
 import { verifyChecksums, writeChecksums } from './checksums.js'
@@ -87,15 +87,12 @@ export class RunCheckpoint {
   /** Errors: a file that is missing, torn or altered, by name; a checkpoint of another version's format. */
   static async open(folder: string): Promise<RunCheckpoint> {
     const file = join(folder, stateName)
-    const refuse = (expected: string, received: string): never =>
-      fail('checkpoint', `${expected} in ${file}`, received, `removing ${folder} to go on from the checkpoint before it, or --resume never to start anew`)
-    try {
-      await verifyChecksums(folder)
-    } catch (error) {
-      if (error instanceof Error && 'expected' in error && 'received' in error)
-        fail('checkpoint', `${String(error.expected)}`, String(error.received), `removing ${folder} to go on from the checkpoint before it, or --resume never to start anew`)
+    const cure = `removing ${folder} to go on from the checkpoint before it, or --resume never to start anew`
+    const refuse = (expected: string, received: string): never => fail('checkpoint', `${expected} in ${file}`, received, cure)
+    await verifyChecksums(folder).catch((error: unknown) => {
+      if (error instanceof ThreefoldError) fail('checkpoint', error.expected, error.received, cure)
       throw error
-    }
+    })
     const json = await readJson(file)
     if (!isJsonObject(json)) return refuse('an object', kindOf(json))
     if (json['format'] !== format) return refuse(`checkpoint format ${format}`, String(json['format']))

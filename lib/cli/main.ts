@@ -1,11 +1,8 @@
 #!/usr/bin/env node
 // The command line: parse, call, print. Every flag is declared in the option tables of lib/stages and lib/demo.
-import { readFileSync } from 'node:fs'
-import { join } from 'node:path'
-
 import { UsageError } from '../base/errors.js'
 import { Progress } from '../base/progress.js'
-import { packageRoot } from '../binding/load.js'
+import { packageVersion } from '../binding/load.js'
 import type { CommandSpec, Context } from './command.js'
 import { commands, laterCommands } from './commands.js'
 import { addFlags, normalize } from './flags.js'
@@ -21,10 +18,6 @@ Try:
 
 Underscore spellings of flags are accepted. Exit status: 0 done, 1 failed, 2 wrong usage, 130 stopped by Ctrl-C.
 Coming in later versions: ${laterCommands.join(', ')}.`
-
-function version(): string {
-  return (JSON.parse(readFileSync(join(packageRoot, 'package.json'), 'utf8')) as { version: string }).version
-}
 
 /** Runs one command and returns the exit status. Nothing is thrown. */
 async function main(given: readonly string[]): Promise<number> {
@@ -45,7 +38,7 @@ async function parse(argv: readonly string[], spec: CommandSpec | undefined): Pr
   const width = Math.max(80, Math.min(process.stdout.columns ?? 110, 120))
   // commander's own words about errors go through usageError
   const quietly = { writeErr: () => undefined, outputError: () => undefined }
-  program.description(about).version(version(), '-V, --version').addHelpText('after', footer).helpCommand(false).configureHelp({ helpWidth: width }).exitOverride().configureOutput(quietly)
+  program.description(about).version(packageVersion(), '-V, --version').addHelpText('after', footer).helpCommand(false).configureHelp({ helpWidth: width }).exitOverride().configureOutput(quietly)
   for (const c of commands) {
     const sub = program.command(c.name).description(c.summary).configureHelp({ helpWidth: width })
     sub.allowExcessArguments(false)

@@ -1,10 +1,8 @@
 // When a run saves itself, and what it goes on from. Contract 3: a run killed at any moment goes on bit-exactly.
-import { readFileSync } from 'node:fs'
-
 import { fail } from '../base/errors.js'
 import { flagName } from '../base/options.js'
 import type { Run } from '../base/run.js'
-import { packageRoot } from '../binding/load.js'
+import { packageVersion } from '../binding/load.js'
 import { dropOldCheckpoints, lastCheckpoint, removeCheckpoints, writeCheckpoint } from '../checkpoint/runCheckpoint.js'
 import type { RunCheckpoint } from '../checkpoint/runCheckpoint.js'
 import type { Snapshot } from '../checkpoint/snapshot.js'
@@ -46,8 +44,6 @@ export async function findCheckpoint(stage: string, options: SaveOptions): Promi
     fail('--resume', `the options of the run in ${outputDir}, which is at step ${state.step}`, changed.join(', '), 'the same options to go on, --resume changed to go on with the new ones, or --resume never to start anew')
   return checkpoint
 }
-
-const version = (): string => (JSON.parse(readFileSync(`${packageRoot}/package.json`, 'utf8')) as { version: string }).version
 
 export class Saves {
   #machine = ''
@@ -95,7 +91,7 @@ export class Saves {
     await this.settle()
     this.#step = step
     this.#lastAt = performance.now()
-    const state = { version: version(), stage: run.stage, step, options: { ...options }, machine: this.#machine, written: run.written }
+    const state = { version: packageVersion(), stage: run.stage, step, options: { ...options }, machine: this.#machine, written: run.written }
     const snapshots = parts()
     const write = async (): Promise<void> => {
       await writeCheckpoint(folder, state, snapshots, () => run.flush())
