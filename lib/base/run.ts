@@ -144,6 +144,6 @@ export class Run {
     const [metrics, samples] = [this.#metrics, this.#samples]
     this.#metrics = this.#samples = null
     const ended = await Promise.allSettled([metrics?.close(), samples?.close()])
-    for (const { status, ...rest } of ended) if (status === 'rejected') throw (rest as PromiseRejectedResult).reason
+    for (const one of ended) if (one.status === 'rejected') throw one.reason
   }
 }

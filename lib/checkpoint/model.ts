@@ -17,8 +17,9 @@ import type { ConfigText } from './configText.js'
 import { writeGenerationConfig } from './generationConfig.js'
 import { headOf, readConfig, savedConfig, storedHead } from './modelFolder.js'
 import { writeSafetensorsFolder } from './shards.js'
+import { storedAs } from './storedDtype.js'
 import { openWeights } from './storedTensors.js'
-import { STORED, loadWeights, weightSources, writeFloats } from './weights.js'
+import { loadWeights, weightSources, writeFloats } from './weights.js'
 
 /** Of one file of weights, as transformers cuts them. */
 export const maxShardBytes = 5e9
@@ -98,7 +99,7 @@ export class LoadedModel {
   async save(folder: string): Promise<void> {
     const { decoder, family, config } = this
     await atomicFolder(folder, async (temporary) => {
-      const saved = savedConfig(config, STORED[decoder.dtype]!, { kind: decoder.headKind, architecture: family.architectures[decoder.headKind] })
+      const saved = savedConfig(config, storedAs[decoder.dtype], { kind: decoder.headKind, architecture: family.architectures[decoder.headKind] })
       await writeFileAtomic(join(temporary, 'config.json'), saved.toString())
       await writeSafetensorsFolder(temporary, weightSources(decoder, family), { maxShardBytes })
       await copyTokenizer(this.folder, temporary)

@@ -3,12 +3,13 @@
 //   state.json          what the run was told and where it stands
 //   <part>.safetensors  each part's tensors: a trained model's master weights and moments, unfinished rollouts
 //   checksums.json      of the files above
-import { readdir, rm } from 'node:fs/promises'
+import { readdir } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { ThreefoldError, fail } from '../base/errors.js'
 import { atomicFolder, errorCode, failOnFile, readJson, removeFolder, removeLeftovers, writeJson } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
+import type { Written } from '../base/run.js'
 import { verifyChecksums, writeChecksums } from './checksums.js'
 import { SafetensorsFile } from './safetensors.js'
 import { writeSafetensors } from './safetensorsWriter.js'
@@ -29,7 +30,7 @@ export interface RunState {
   /** What computed: "cpu avx2". Other instruction sets round differently. */
   machine: string
   /** Bytes of metrics.jsonl and samples.jsonl that belong to these steps. */
-  written: { metrics: number; samples: number }
+  written: Written
 }
 
 export interface CheckpointPlace {
@@ -50,8 +51,8 @@ export async function listCheckpoints(runFolder: string): Promise<CheckpointPlac
   return steps.sort((a, b) => a - b).map((step) => ({ step, folder: join(parent, `step-${step}`) }))
 }
 
-/** Writes D/checkpoints/step-N; `before` runs when everything is written, right before it takes its place. Returns the folder. */
-export async function writeCheckpoint(runFolder: string, state: RunState, parts: Readonly<Record<string, Snapshot>>, before: () => Promise<void> = () => Promise.resolve()): Promise<string> {
+/** Writes D/checkpoints/step-N; `before` runs when everything is written, right before it takes its place. */
+export async function writeCheckpoint(runFolder: string, state: RunState, parts: Readonly<Record<string, Snapshot>>, before: () => Promise<void> = () => Promise.resolve()): Promise<void> {
   const folder = join(folderOf(runFolder), `step-${state.step}`)
   await atomicFolder(folder, async (temporary) => {
     const numbers: Record<string, unknown> = {}
@@ -63,7 +64,6 @@ export async function writeCheckpoint(runFolder: string, state: RunState, parts:
     await writeChecksums(temporary)
     await before()
   })
-  return folder
 }
 
 /** Keeps the newest `last` checkpoints, and every one whose step is a multiple of `every` (0: none). */
@@ -74,7 +74,7 @@ export async function dropOldCheckpoints(runFolder: string, { last, every }: { l
 }
 
 export async function removeCheckpoints(runFolder: string): Promise<void> {
-  await rm(folderOf(runFolder), { recursive: true, force: true })
+  for (const { folder } of await listCheckpoints(runFolder)) await removeFolder(folder)
 }
 
 export class RunCheckpoint {
@@ -106,10 +106,6 @@ export class RunCheckpoint {
     const numbers = this.numbers[name]
     if (!isJsonObject(numbers)) fail('checkpoint', `a part "${name}" in ${this.folder}`, Object.keys(this.numbers).join(', '), '--resume never to start anew')
     return { numbers, tensors: await SafetensorsFile.open(join(this.folder, `${name}.safetensors`)) }
-  }
-
-  has(name: string): boolean {
-    return name in this.numbers
   }
 }
 

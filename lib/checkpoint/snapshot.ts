@@ -1,10 +1,10 @@
 // What a run must keep to go on: numbers, and tensors as they were at one moment.
+import { fail } from '../base/errors.js'
 import type { Tensor } from '../tensor/device.js'
 import type { SafetensorsFile } from './safetensors.js'
 import type { TensorSource } from './safetensorsWriter.js'
 import { tensorOf } from './safetensorsWriter.js'
-import type { StoredDtype } from './storedDtype.js'
-import { fail } from '../base/errors.js'
+import { storedAs } from './storedDtype.js'
 
 export interface Snapshot {
   /** Whatever JSON holds exactly. */
@@ -18,8 +18,6 @@ export interface Stored {
   tensors: SafetensorsFile
 }
 
-const storedNames = { fp32: 'F32', bf16: 'BF16', fp16: 'F16', int32: 'I32' } as const satisfies Record<string, StoredDtype>
-
 /** A tensor's values after what is enqueued now: ops that come later do not show, and nothing waits. */
 export function taken(name: string, tensor: Tensor): TensorSource {
   const values = tensor.read()
@@ -28,7 +26,7 @@ export function taken(name: string, tensor: Tensor): TensorSource {
     const array = await values
     return new Uint8Array(array.buffer, array.byteOffset, array.byteLength)
   }
-  return { name, dtype: storedNames[tensor.dtype], shape: tensor.shape, data: bytes }
+  return { name, dtype: storedAs[tensor.dtype], shape: tensor.shape, data: bytes }
 }
 
 /** Numbers in memory, as they are now; the caller changes them no more. */
@@ -40,7 +38,7 @@ export function takenArray(name: string, values: Float32Array | Float64Array | I
 /** Writes stored values into a tensor. Error: they are of another type or shape, as those of another model. */
 export async function putBack(stored: Stored, name: string, tensor: Tensor): Promise<void> {
   const entry = stored.tensors.entry(name)
-  const [want, have] = [{ dtype: storedNames[tensor.dtype], shape: tensor.shape }, entry]
+  const [want, have] = [{ dtype: storedAs[tensor.dtype], shape: tensor.shape }, entry]
   if (have.dtype !== want.dtype || have.shape.join() !== want.shape.join())
     fail('checkpoint', `${name} as ${want.dtype} [${want.shape.join(', ')}] in ${entry.file}`, `${have.dtype} [${have.shape.join(', ')}]`, 'the checkpoint of this model, or --resume never to start anew')
   const bytes = await stored.tensors.read(name)

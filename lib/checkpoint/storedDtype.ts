@@ -1,4 +1,5 @@
 /** Element types as safetensors names them, and the 16-bit floats that JavaScript lacks. */
+import type { DType } from '../tensor/device.js'
 
 /** Bytes of one element. */
 export const dtypeBytes = {
@@ -20,6 +21,9 @@ export const dtypeBytes = {
 } as const
 
 export type StoredDtype = keyof typeof dtypeBytes
+
+/** How files name the types of devices. */
+export const storedAs = { fp32: 'F32', bf16: 'BF16', fp16: 'F16', int32: 'I32' } as const satisfies Record<DType, StoredDtype>
 
 export function isStoredDtype(value: unknown): value is StoredDtype {
   return typeof value === 'string' && Object.hasOwn(dtypeBytes, value)

@@ -6,12 +6,11 @@ import type { Decoder } from '../model/decoder.js'
 import type { Family, Place } from '../model/families/family.js'
 import { placeOf } from '../model/families/registry.js'
 import { bytesOf, numel } from '../tensor/device.js'
-import type { DType, Tensor } from '../tensor/device.js'
+import type { Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import { deepspeedChatNames } from './deepspeedChatNames.js'
 import type { TensorSource } from './safetensorsWriter.js'
-import { f32ToBf16, isFloatDtype } from './storedDtype.js'
-import type { StoredDtype } from './storedDtype.js'
+import { f32ToBf16, isFloatDtype, storedAs } from './storedDtype.js'
 import type { StoredTensor, StoredWeights } from './storedTensors.js'
 import { throughStrides } from './strides.js'
 
@@ -119,16 +118,13 @@ function list(names: string[]): string {
   return names.slice(0, 5).join(', ') + (names.length > 5 ? ` and ${names.length - 5} more` : '')
 }
 
-/** How files name the types of devices. */
-export const STORED: Partial<Record<DType, StoredDtype>> = { fp32: 'F32', bf16: 'BF16', fp16: 'F16' }
-
 /** Every weight under its stock name, read from the device when it is written. */
 export function weightSources(decoder: Decoder, family: Family): TensorSource[] {
   const stock = new Map<string, Parameter[]>()
   for (const parameter of parametersOf(decoder, family)) stock.set(parameter.place.name, [...(stock.get(parameter.place.name) ?? []), parameter])
   return Array.from(stock, ([name, parts]) => ({
     name,
-    dtype: STORED[decoder.dtype]!,
+    dtype: storedAs[decoder.dtype],
     shape: parts[0]!.place.shape,
     data: () => stockBytes(parts),
   }))
