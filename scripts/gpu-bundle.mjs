@@ -133,7 +133,7 @@ compile()
 const packed = packages()
 for (const file of filesUnder(join(root, 'bench', 'gpu'))) put(file, at('bench', 'gpu', relative(join(root, 'bench', 'gpu'), file)))
 put(join(root, 'bench', 'peers', 'torch_ladder.py'), at('bench', 'peers', 'torch_ladder.py'))
-for (const kind of ['models', 'formulas']) cpSync(join(root, 'test', 'fixtures', kind), at('test', 'fixtures', kind), { recursive: true })
+for (const kind of ['models', 'adapters', 'formulas']) cpSync(join(root, 'test', 'fixtures', kind), at('test', 'fixtures', kind), { recursive: true })
 put(join(root, 'LICENSE'), at('LICENSE'))
 const manifest = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8'))
 const ava = { files: ['test/**/*.test.js'], workerThreads: false, timeout: manifest.ava.timeout }

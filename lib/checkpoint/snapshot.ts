@@ -46,6 +46,15 @@ export async function putBack(stored: Stored, name: string, tensor: Tensor): Pro
   tensor.write(new make(bytes.buffer as ArrayBuffer, bytes.byteOffset, bytes.byteLength / make.BYTES_PER_ELEMENT))
 }
 
+/** Error: a tensor that training does not change is not what it was. */
+export async function expectUnchanged(stored: Stored, name: string, tensor: Tensor): Promise<void> {
+  const entry = stored.tensors.entries.get(name)
+  const now = await tensor.read()
+  const then = entry && (await stored.tensors.read(name))
+  if (!then || Buffer.compare(then, new Uint8Array(now.buffer, now.byteOffset, now.byteLength)) !== 0)
+    fail('checkpoint', `the weights that ${stored.tensors.file} was trained beside (${name})`, 'others', 'the model the run began with, or --resume never to start anew')
+}
+
 /** Stored numbers as an array. */
 export async function storedArray<A extends Float32Array | Float64Array | Int32Array>(stored: Stored, name: string, make: new (buffer: ArrayBuffer, offset: number, length: number) => A): Promise<A> {
   const bytes = await stored.tensors.read(name)

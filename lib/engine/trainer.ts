@@ -1,14 +1,18 @@
 // One optimizer step of one model: gradients in, schedule, clipping, AdamW; non-finite steps are skipped and counted.
 import { fail } from '../base/errors.js'
-import { putBack, taken } from '../checkpoint/snapshot.js'
+import { expectUnchanged, putBack, taken } from '../checkpoint/snapshot.js'
 import type { Snapshot, Stored } from '../checkpoint/snapshot.js'
 import type { Decoder } from '../model/decoder.js'
 import { AdamW } from '../optim/adamw.js'
 import { learningRateAt } from '../optim/schedules.js'
 import type { ScheduleName } from '../optim/schedules.js'
+import type { Tensor } from '../tensor/device.js'
+import { Scope } from '../tensor/scope.js'
 
 export interface TrainerOptions {
   learningRate: number
+  /** Of LoRA's factors; as the others if absent. */
+  loraLearningRate?: number
   weightDecay: number
   adamBeta1: number
   adamBeta2: number
@@ -38,7 +42,7 @@ export class Trainer {
     readonly totalSteps: number,
   ) {
     const { adamBeta1: beta1, adamBeta2: beta2, adamEps: eps, weightDecay, maxGradNorm } = options
-    this.optimizer = new AdamW(decoder.device, decoder.units, { beta1, beta2, eps, weightDecay, maxGradNorm })
+    this.optimizer = new AdamW(decoder.device, decoder.trainables, { beta1, beta2, eps, weightDecay, maxGradNorm })
   }
 
   /**
@@ -46,15 +50,22 @@ export class Trainer {
    * Errors: too many steps in a row without a finite loss and gradient.
    */
   async step<R extends { loss: number }>(backward: () => Promise<R>): Promise<R & StepReport> {
-    const { options, optimizer } = this
-    const { lrSchedulerType: type, learningRate: baseLr, numWarmupSteps: warmupSteps } = options
+    const { options, optimizer, decoder } = this
     optimizer.zeroGrad()
+    decoder.lora?.drop(optimizer.step + this.skipped)
     const result = await backward()
-    const learningRate = learningRateAt({ type, baseLr, step: optimizer.step, warmupSteps, totalSteps: this.totalSteps })
+    const learningRate = this.#rate(options.learningRate)
     const finite = Number.isFinite(result.loss)
-    const { gradNorm, applied } = finite ? await optimizer.update(learningRate) : { gradNorm: Number.NaN, applied: false }
+    const { gradNorm, applied } = finite ? await optimizer.update(learningRate, this.#rate(options.loraLearningRate ?? options.learningRate)) : { gradNorm: Number.NaN, applied: false }
+    decoder.lora?.merge()
     this.#count(applied, result.loss, gradNorm)
     return { ...result, gradNorm, learningRate, applied }
+  }
+
+  /** The schedule's learning rate of the next step, from a peak. */
+  #rate(baseLr: number): number {
+    const { lrSchedulerType: type, numWarmupSteps: warmupSteps } = this.options
+    return learningRateAt({ type, baseLr, step: this.optimizer.step, warmupSteps, totalSteps: this.totalSteps })
   }
 
   #count(applied: boolean, loss: number, gradNorm: number): void {
@@ -68,16 +79,28 @@ export class Trainer {
   /** The model and its optimizer after the steps enqueued so far; see restore. */
   snapshot(): Snapshot {
     const { skipped, optimizer } = this
-    return { numbers: { step: optimizer.step, skipped, inARow: this.#inARow }, tensors: optimizer.buffers.map(({ name, tensor }) => taken(name, tensor)) }
+    using scope = new Scope()
+    const kept = [...optimizer.buffers, ...this.#base(scope)]
+    return { numbers: { step: optimizer.step, skipped, inARow: this.#inARow }, tensors: kept.map(({ name, tensor }) => taken(name, tensor)) }
   }
 
   /** Goes on where the snapshot was taken, bit for bit. Error: it is of another model. */
   async restore(stored: Stored): Promise<void> {
     const { step, skipped, inARow } = stored.numbers as Record<'step' | 'skipped' | 'inARow', number>
+    using scope = new Scope()
+    for (const { name, tensor } of this.#base(scope)) await expectUnchanged(stored, name, tensor)
     for (const { name, tensor } of this.optimizer.buffers) await putBack(stored, name, tensor)
     this.optimizer.resume(step)
+    this.decoder.lora?.merge()
     this.skipped = skipped
     this.#inARow = inARow
+  }
+
+  /** What LoRA's factors stand beside. */
+  #base(scope: Scope): { name: string; tensor: Tensor }[] {
+    const heads = this.decoder.lora?.baseHeads ?? []
+    for (const { tensor } of heads) scope.own(tensor)
+    return heads
   }
 
   dispose(): void {

@@ -10,7 +10,7 @@ import type { Environment, HubSettings } from './environment.js'
 import { hubSettings } from './environment.js'
 import type { Client, Repo, RepoKind } from './requests.js'
 import { Passing, apiPath, getJson, unreachable } from './requests.js'
-import { dataFileNames, isWeights, modelFileNames } from './select.js'
+import { adapterFileNames, dataFileNames, isWeights, modelFileNames } from './select.js'
 
 export interface HubProgress {
   /** "owner/name" */
@@ -116,6 +116,8 @@ async function cached(cache: RepoCache, options: ResolveOptions): Promise<string
 function wanted(kind: RepoKind, names: readonly string[], { select, weights = true }: ResolveOptions): readonly string[] {
   if (select) return select(kind === 'dataset' ? dataFileNames(names) : names)
   if (kind === 'dataset') return dataFileNames(names)
+  const adapter = adapterFileNames(names)
+  if (adapter.length > 0) return adapter
   const files = weights ? modelFileNames(names) : modelFileNames(names).filter((name) => !isWeights(name) && !name.endsWith('.index.json'))
   return files.includes('config.json') && (!weights || files.some(isWeights)) ? files : []
 }

@@ -6,10 +6,12 @@ import type { DType, NativeDevice, Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import type { Tape } from '../tensor/tape.js'
 import { embed, linear, norm } from './coarse.js'
+import type { Lora } from './lora.js'
 import { rotaryTable } from './rotary.js'
 import type { DecoderSpec, HeadKind } from './spec.js'
 import { layerNumbers } from './spec.js'
 import { Unit, layUnit } from './unit.js'
+import type { Trainable } from './unit.js'
 
 /** Token ids and where they belong; a packed batch or one decode step. */
 export type Rows = { ids: Int32Array } & (PackedRows | DecodeRows)
@@ -31,6 +33,8 @@ export class Decoder {
   readonly #rotary: Tensor[]
   /** Keep only each layer's input for backward, which then runs the layer's forward again: the same gradients, bit for bit. */
   gradientCheckpointing = false
+  /** Low-rank factors that train in the place of the layers' matrices. */
+  lora: Lora | null = null
 
   /**
    * All parameters 0; the caller loads or initialises them.
@@ -57,9 +61,14 @@ export class Decoder {
     return [this.embed, ...this.layers, this.head]
   }
 
+  /** What training moves. */
+  get trainables(): readonly Trainable[] {
+    return this.lora?.trainables ?? this.units
+  }
+
   /** Makes gradient buffers. */
   trainable(): void {
-    for (const unit of this.units) unit.trainable()
+    for (const unit of this.trainables) unit.trainable()
   }
 
   /** Every parameter as [our name, unit, slot name]. */
@@ -131,7 +140,9 @@ export class Decoder {
     if (saved) tape.save(saved)
     tape.record((dout) => {
       const read = saved ?? this.#savedAgain(plan, call)
-      const dx = plan.backward(this.device, { ...call, grads: unit.grads, saved: read, dout })
+      const grads = this.lora ? this.lora.gradients(i) : unit.grads
+      const dx = plan.backward(this.device, { ...call, grads, saved: read, dout })
+      if (grads) this.lora?.collect(i, grads)
       read.dispose()
       x.dispose()
       return dx
@@ -146,6 +157,7 @@ export class Decoder {
   }
 
   dispose(): void {
+    this.lora?.dispose()
     for (const unit of this.units) unit.dispose()
     for (const table of this.#rotary) table.dispose()
   }

@@ -1,6 +1,6 @@
 // AdamW over flat units: fp32 master weights, decoupled decay, global-norm clipping, non-finite gradients skipped.
 import { native } from '../binding/native.js'
-import type { Unit } from '../model/unit.js'
+import type { Trainable } from '../model/unit.js'
 import type { NativeDevice, Tensor } from '../tensor/device.js'
 
 export interface AdamWOptions {
@@ -13,7 +13,7 @@ export interface AdamWOptions {
 }
 
 interface UnitState {
-  unit: Unit
+  unit: Trainable
   /** fp32 master weights; the unit's own buffer when it is fp32. */
   master: Tensor
   m: Tensor
@@ -34,7 +34,7 @@ export class AdamW {
 
   constructor(
     readonly device: NativeDevice,
-    units: Unit[],
+    units: readonly Trainable[],
     readonly options: AdamWOptions,
   ) {
     const make = (shape: number[], zeroed: boolean): Tensor => device.alloc({ dtype: 'fp32', shape, category: 'optimizer', zeroed })
@@ -57,7 +57,7 @@ export class AdamW {
   }
 
   /** fp32 weights of every unit. */
-  get masters(): { unit: Unit; master: Tensor }[] {
+  get masters(): { unit: Trainable; master: Tensor }[] {
     return this.#states.map(({ unit, master }) => ({ unit, master }))
   }
 
@@ -76,8 +76,8 @@ export class AdamW {
     for (const { unit } of this.#states) native().fill(this.device, { out: unit.grads!, value: 0 })
   }
 
-  /** One update with the gradients as they are; waits for the norm. */
-  async update(lr: number): Promise<StepResult> {
+  /** One update with the gradients as they are; waits for the norm. `loraLr` is for LoRA's factors. */
+  async update(lr: number, loraLr = lr): Promise<StepResult> {
     const { device } = this
     const { beta1, beta2, eps, weightDecay, maxGradNorm } = this.options
     const control = native().gradientControl(device, { grads: this.#states.map((s) => s.unit.grads!), clip: maxGradNorm })
@@ -97,7 +97,7 @@ export class AdamW {
           m: first,
           v: second,
           control,
-          lr,
+          lr: unit.lora ? loraLr : lr,
           beta1,
           beta2,
           eps,

@@ -1,11 +1,12 @@
 // Exponential moving average of a model's fp32 weights, a model of its own at the end (DeepSpeed-Chat's EMA, decay 0.992).
 import { native } from '../binding/native.js'
-import type { Unit } from '../model/unit.js'
+import type { Decoder } from '../model/decoder.js'
+import type { Trainable } from '../model/unit.js'
 import type { NativeDevice, Tensor } from '../tensor/device.js'
 import type { AdamW } from './adamw.js'
 
 export class WeightAverage {
-  #averages: { unit: Unit; master: Tensor; average: Tensor }[]
+  #averages: { unit: Trainable; master: Tensor; average: Tensor }[]
 
   /** Starts at the weights as they are. */
   constructor(
@@ -32,8 +33,9 @@ export class WeightAverage {
   }
 
   /** Puts the average in the place of the model's weights, to save it; the optimizer must not step afterwards. */
-  apply(): void {
+  apply({ lora }: Pick<Decoder, 'lora'>): void {
     for (const { unit, average } of this.#averages) native().cast(this.device, { in: average, out: unit.params })
+    lora?.merge()
   }
 
   dispose(): void {

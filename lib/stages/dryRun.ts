@@ -19,6 +19,8 @@ import { Scope } from '../tensor/scope.js'
 import { parameterCount, planMemory } from './memory.js'
 import type { MemoryPlan, PlannedModel } from './memory.js'
 import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from './options.js'
+import { loraOf } from './loop.js'
+import { actorLora, criticLora } from './ppoModels.js'
 import { rowsOf } from './rows.js'
 import type { RowOptions } from './rows.js'
 import { hubHooks, loadSpec, silent, totalSteps } from './shared.js'
@@ -110,7 +112,7 @@ export async function planPretrain(given: Given<typeof pretrainOptions>, style: 
   const need = (rows: RowList<unknown>) => {
     const packs = packByTokens(rows, maxSeqLen).length
     const tokens = Math.min(packs, o.perDeviceTrainBatchSize) * maxSeqLen
-    return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing }], o.dtype as DType, { tokens }), steps: stepsFor(packs, o) }
+    return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing, lora: loraOf(o) }], o.dtype as DType, { tokens }), steps: stepsFor(packs, o) }
   }
   return plan({ stage: 'pretrain', options: o, step: 1, source, kind: textKind, limits: { maxSeqLen }, show: previewRow, need, style })
 }
@@ -121,7 +123,7 @@ export async function planSft(given: Given<typeof sftOptions>, style: PreviewSty
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
     const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
-    return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
+    return { memory: planMemory([{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing, lora: loraOf(o) }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
   }
   return plan({ stage: 'sft', options: o, step: 1, source, kind: answerKind, limits: { maxSeqLen, countAll: o.lossOn === 'all' }, show: previewRow, need, style })
 }
@@ -132,7 +134,7 @@ export async function planReward(given: Given<typeof rewardOptions>, style: Prev
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
     const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
-    return { memory: planMemory([{ spec, head: 'scalar', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
+    return { memory: planMemory([{ spec, head: 'scalar', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing, lora: loraOf(o) }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
   }
   return plan({ stage: 'reward', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewPair, need, style })
 }
@@ -157,9 +159,9 @@ export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewSty
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1)
     const slots = Math.min(o.perDeviceGenerationBatchSize, rows.length)
     const models: PlannedModel[] = [
-      { spec, head: 'logprob', trained: true, gradientCheckpointing: o.actorGradientCheckpointing, averaged: o.enableEma },
+      { spec, head: 'logprob', trained: true, gradientCheckpointing: o.actorGradientCheckpointing, lora: actorLora(o), averaged: o.enableEma },
       { spec, head: 'logprob', trained: false },
-      { spec: critic, head: 'scalar', trained: true, gradientCheckpointing: o.criticGradientCheckpointing },
+      { spec: critic, head: 'scalar', trained: true, gradientCheckpointing: o.criticGradientCheckpointing, lora: criticLora(o) },
       { spec: critic, head: 'scalar', trained: false },
     ]
     const memory = planMemory(models, o.dtype as DType, { tokens: largest(lengths, o.perDeviceTrainingBatchSize), cache: { pages: slots * Math.ceil(longest / o.kvPageSize), pageSize: o.kvPageSize } })

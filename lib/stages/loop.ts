@@ -16,12 +16,19 @@ import { readRows } from './rows.js'
 import type { RowOptions } from './rows.js'
 import type { LoopOptions, MachineOptions } from './shared.js'
 import type { Saves } from './saves.js'
-import { Throughput, hubHooks, loadModel, openDevice, saveModel, stepsOf, totalSteps } from './shared.js'
+import type { LoraSettings } from './openModel.js'
+import { Throughput, hubHooks, loadModel, openDevice, saveFactors, saveModel, stepsOf, totalSteps } from './shared.js'
 
 export interface StageOptions extends RowOptions, MachineOptions {
   modelNameOrPath: string
   maxSeqLen: number
   gradientCheckpointing: boolean
+  loraDim: number
+  loraModuleName: readonly string[]
+  loraAlpha: number
+  loraDropout: number
+  onlyOptimizeLora: boolean
+  outputDir: string | null
 }
 
 export interface StageKind<Row> {
@@ -46,7 +53,7 @@ export async function openStage<Row>(run: Run, options: StageOptions, kind: Stag
   const scope = new Scope()
   try {
     const device = scope.own(openDevice(options))
-    const model = scope.own(await loadModel(device, options.modelNameOrPath, options, run.hooks, { head: kind.head, positions: options.maxSeqLen }))
+    const model = scope.own(await loadModel(device, options.modelNameOrPath, options, run.hooks, { head: kind.head, positions: options.maxSeqLen, lora: loraOf(options) }))
     const { tokenizer, decoder } = model
     decoder.gradientCheckpointing = options.gradientCheckpointing
     const limits = { vocabSize: decoder.spec.vocab, maxSeqLen: Math.min(options.maxSeqLen, decoder.maxPositions), ...(kind.countAll !== undefined && { countAll: kind.countAll }) }
@@ -144,9 +151,14 @@ export function expectSameRows(checkpoint: RunCheckpoint, then: number, now: num
   if (then !== now) fail('--data-path', `the ${then} rows of the run that ${checkpoint.folder} is of`, `${now}`, 'the same data to go on, or --resume never to start anew')
 }
 
-/** Saves D/model. Errors: Interrupted, with the folder, where Ctrl-C ended the training. */
-export async function finishStage(run: Run, model: LoadedModel, outputDir: string | null): Promise<string | null> {
+type LoraFlags = Pick<StageOptions, 'loraDim' | 'loraModuleName' | 'loraAlpha' | 'loraDropout' | 'onlyOptimizeLora'>
+
+export const loraOf = ({ loraDim: dim, loraModuleName: modules, loraAlpha: alpha, loraDropout: dropout, onlyOptimizeLora: only }: LoraFlags): LoraSettings => ({ dim, modules, alpha, dropout, only })
+
+/** Saves D/model, and D/adapter where factors are all that was trained. Errors: Interrupted, with the folder, where Ctrl-C ended the training. */
+export async function finishStage(run: Run, model: LoadedModel, { outputDir, modelNameOrPath }: StageOptions): Promise<string | null> {
   const folder = await saveModel(model, outputDir)
+  await saveFactors(model, modelNameOrPath, outputDir)
   run.throwIfStopped(folder)
   return folder
 }

@@ -1,9 +1,13 @@
 // How much memory a run will take, by category: the code that allocates runs on a device that only counts.
 import type { Category, DType, NativeDevice, Tensor } from '../binding/native.js'
 import { Decoder } from '../model/decoder.js'
+import { familyOf } from '../model/families/registry.js'
+import { Lora } from '../model/lora.js'
 import type { DecoderSpec, HeadKind } from '../model/spec.js'
 import { KvCache } from '../rollout/kvCache.js'
 import { bytesOf, numel } from '../tensor/device.js'
+import { loraOptions, modulesOf } from './openModel.js'
+import type { LoraSettings } from './openModel.js'
 
 /** Bytes. */
 export interface MemoryPlan {
@@ -23,6 +27,8 @@ export interface PlannedModel {
   trained: boolean
   /** Of its training. */
   gradientCheckpointing?: boolean
+  /** Factors train instead of the layers' matrices; dim 0 = no. */
+  lora?: LoraSettings
   /** A moving average of its weights is kept. */
   averaged?: boolean
   /** Rotary positions to prepare. */
@@ -56,10 +62,11 @@ export function planMemory(models: readonly PlannedModel[], dtype: DType, work: 
   for (const [i, decoder] of decoders.entries()) {
     if (!models[i]!.trained) continue
     decoder.gradientCheckpointing = models[i]!.gradientCheckpointing ?? false
+    const { lora } = models[i]!
+    if (lora && lora.dim > 0) decoder.lora = new Lora(decoder, modulesOf(decoder, familyOf(decoder.spec.family)!, lora), loraOptions(lora, 0))
     decoder.trainable()
     // AdamW's two moments, and fp32 master weights where the weights are not fp32
-    const elements = decoder.units.reduce((n, u) => n + u.layout.size, 0)
-    counter.bytes.optimizer += elements * ((dtype === 'fp32' ? 8 : 12) + (models[i]!.averaged ? 4 : 0))
+    for (const { layout, dtype } of decoder.trainables) counter.bytes.optimizer += layout.size * ((dtype === 'fp32' ? 8 : 12) + (models[i]!.averaged ? 4 : 0))
     activations = Math.max(activations, activationBytes(decoder, work.tokens))
   }
   if (work.cache && decoders[0]) new KvCache(decoders[0], work.cache.pages, work.cache.pageSize)

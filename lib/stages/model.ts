@@ -3,17 +3,17 @@ import { AsyncQueue } from '../base/asyncQueue.js'
 import { fail } from '../base/errors.js'
 import { readGenerationConfig } from '../checkpoint/generationConfig.js'
 import type { GenerationConfig } from '../checkpoint/generationConfig.js'
-import { LoadedModel } from '../checkpoint/model.js'
+import type { LoadedModel } from '../checkpoint/model.js'
 import { packByTokens, packRows, splitPacked } from '../data/packing.js'
 import type { TokenRow } from '../data/records.js'
 import type { Tokenizer } from '../data/tokenizer.js'
 import { TokenStream } from '../data/tokenStream.js'
 import { scoreLogprobs, scoreValues } from '../engine/logprobs.js'
-import { resolveModel } from '../hub/resolve.js'
 import type { HubHooks } from '../hub/resolve.js'
 import { generate, generateAll, rowSeed } from '../rollout/generate.js'
 import type { GenerateOptions, GenerateRow } from '../rollout/generate.js'
 import { StopTexts, cutAtStop } from '../rollout/stopText.js'
+import { findModel, openModel } from './openModel.js'
 import { plainDrawing } from './useOptions.js'
 import { createDevice, defaultDtype } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
@@ -93,11 +93,11 @@ export class Model implements Disposable {
 
   /** Opens a folder in the Hugging Face layout, or a repository of the hub by its id. Errors name the folder, file or weight. */
   static async load(idOrPath: string, { device = 'cpu', dtype = defaultDtype(device), threads = 0, ...hub }: ModelOptions = {}): Promise<Model> {
-    const folder = await resolveModel(idOrPath, hub)
+    const { folder } = await findModel(idOrPath, hub)
     const opened = createDevice({ device, threads })
     try {
       const generationConfig = await readGenerationConfig(folder)
-      return new Model(opened, await LoadedModel.load(opened, folder, { dtype }), generationConfig)
+      return new Model(opened, await openModel(opened, idOrPath, { dtype }, hub), generationConfig)
     } catch (error) {
       opened.dispose()
       throw error

@@ -62,14 +62,12 @@ export const trainOptions = {
 // Flags of DeepSpeed-Chat's programs for what comes later (`later`: refused where it would change something) and for what
 // is not there or is off (`unused`: any value), so that its command lines can be kept.
 const noDropout = option.later(0, FEATURES, [0, 'null', 'None'])
-const loraDetail = (value: string | number | boolean | null) => option.unused(value, 'a detail of LoRA, which is off')
 const padding = { numPaddingAtBeginning: option.unused(1, 'rows are packed, there is no padding') }
 
 const everyProgram = {
   localRank: option.later(-1, 'the launcher', [-1, 0]),
   deepspeed: option.unused(false, 'there is no DeepSpeed below'),
   offload: option.later(false, ZERO),
-  onlyOptimizeLora: loraDetail(false),
   enableTensorboard: option.later(false, FEATURES),
   tensorboardPath: option.unused(null, 'a detail of --enable-tensorboard, which is off'),
   addEotToken: option.later(false, FEATURES),
@@ -80,9 +78,6 @@ const oneModel = {
   ...everyProgram,
   zeroStage: option.later(0, ZERO),
   dropout: noDropout,
-  loraDim: option.later(0, 'LoRA'),
-  loraModuleName: loraDetail(null),
-  loraLearningRate: loraDetail(5e-4),
 }
 
 const sftLater = {
@@ -107,12 +102,6 @@ const ppoLater = {
   offloadRewardModel: option.later(false, ZERO),
   actorDropout: noDropout,
   criticDropout: noDropout,
-  actorLoraDim: option.later(0, 'LoRA'),
-  criticLoraDim: option.later(0, 'LoRA'),
-  actorLoraModuleName: loraDetail(null),
-  criticLoraModuleName: loraDetail(null),
-  actorLoraLearningRate: loraDetail(5e-4),
-  criticLoraLearningRate: loraDetail(5e-4),
   enableMixedPrecisionLora: option.later(false, `${ZERO} and LoRA`),
   unsupervisedDatasetName: option.later(null, FEATURES, ['none']),
   unsupervisedDatasetConfigName: option.unused(null, 'a detail of --unsupervised-dataset-name, which is none'),
@@ -135,6 +124,16 @@ export const laterOptions = { ...sftLater, ...rewardLater, ...ppoLater }
 
 const checkpointing = option.flag(false, "keep only each layer's input for backward and compute the rest again: less memory, more time, the same bits")
 
+const loraDim = option.integer(0, "rank of LoRA's factors; 0 = off", { min: 0, max: 4096 })
+const loraModuleName = option.texts("parts of the names of the linear modules that get factors; without it all of the layers'")
+const loraLearningRate = option.number(5e-4, "peak learning rate of LoRA's factors", { min: 0 })
+const loraShared = {
+  loraAlpha: option.number(0, 'the factors weigh alpha / rank; 0 = alpha is the rank', { min: 0 }),
+  loraDropout: option.number(0, 'share of the ranks that a training step leaves out', { min: 0, max: 0.99 }),
+  onlyOptimizeLora: option.flag(false, 'freeze everything but the factors (and the value head of a reward model)'),
+}
+const loraOptions = { loraDim, loraModuleName, loraLearningRate, ...loraShared }
+
 const modelOption = { modelNameOrPath: option.requiredText('model folder in the Hugging Face layout') }
 
 export const pretrainOptions = {
@@ -143,6 +142,7 @@ export const pretrainOptions = {
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
   gradientCheckpointing: checkpointing,
+  ...loraOptions,
   ...machineOptions,
   ...outputOptions,
   ...saveOptions,
@@ -156,6 +156,7 @@ export const sftOptions = {
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
   gradientCheckpointing: checkpointing,
+  ...loraOptions,
   ...machineOptions,
   ...outputOptions,
   ...saveOptions,
@@ -168,6 +169,7 @@ export const rewardOptions = {
   learningRate: option.number(5e-5, 'peak learning rate', { min: 0 }),
   ...trainOptions,
   gradientCheckpointing: checkpointing,
+  ...loraOptions,
   centerRewardsCoefficient: option.number(0, 'weight of a term that keeps scores around 0; 0 = off', { min: 0 }),
   shuffleLabels: option.flag(false, 'swap chosen and rejected at random: a control that must learn nothing'),
   ...machineOptions,
@@ -197,6 +199,13 @@ export const ppoOptions = {
   numWarmupSteps: option.integer(100, 'steps of linear warm-up', { min: 0 }),
   actorGradientCheckpointing: checkpointing,
   criticGradientCheckpointing: checkpointing,
+  actorLoraDim: loraDim,
+  criticLoraDim: loraDim,
+  actorLoraModuleName: loraModuleName,
+  criticLoraModuleName: loraModuleName,
+  actorLoraLearningRate: loraLearningRate,
+  criticLoraLearningRate: loraLearningRate,
+  ...loraShared,
   criticWarmupSteps: option.integer(0, 'steps at the start that train the critic only', { min: 0 }),
   klCoef: option.number(0.1, 'weight of the KL penalty in the reward', { min: 0 }),
   klEstimator: option.choice('k1', ['k1', 'k2', 'k3'], 'estimator of the KL penalty'),

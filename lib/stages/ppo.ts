@@ -10,7 +10,7 @@ import { ppoOptions } from './options.js'
 import { PpoLoop } from './ppoLoop.js'
 import { PpoModels } from './ppoModels.js'
 import { readRows } from './rows.js'
-import { hubHooks, openDevice, saveModel, silent, withRun } from './shared.js'
+import { hubHooks, openDevice, saveFactors, saveModel, silent, withRun } from './shared.js'
 
 export type PpoOptions = Resolved<typeof ppoOptions>
 
@@ -49,7 +49,9 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     const { before, after } = await loop.train(train, held)
     const actor = await saveModel(models.actor, options.outputDir, 'actor')
     const critic = await saveModel(models.critic, options.outputDir, 'critic')
-    loop.average?.apply()
+    await saveFactors(models.actor, options.actorModelNameOrPath, options.outputDir, 'actor-adapter')
+    await saveFactors(models.critic, options.criticModelNameOrPath, options.outputDir, 'critic-adapter')
+    loop.average?.apply(models.actor.decoder)
     const actorEma = loop.average ? await saveModel(models.actor, options.outputDir, 'actor-ema') : null
     run.throwIfStopped(actor)
     return { actor, critic, actorEma, before, after }

@@ -93,8 +93,8 @@ export class PpoLoop implements Disposable {
     const stepsEach = Math.ceil(perExperience / perStep) * o.ppoEpochs
     const all = totalSteps(prompts.length, perExperience, loop) * stepsEach
     const total = o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all
-    const actor = new Trainer(models.actor.decoder, { ...o, learningRate: o.actorLearningRate, weightDecay: o.actorWeightDecay }, total)
-    const critic = new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, weightDecay: o.criticWeightDecay }, total)
+    const actor = new Trainer(models.actor.decoder, { ...o, learningRate: o.actorLearningRate, loraLearningRate: o.actorLoraLearningRate, weightDecay: o.actorWeightDecay }, total)
+    const critic = new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, loraLearningRate: o.criticLoraLearningRate, weightDecay: o.criticWeightDecay }, total)
     const trainers = { actor, critic }
     if (o.enableEma) this.average = new WeightAverage(models.actor.decoder.device, actor.optimizer, o.emaDecay)
     try {

@@ -4,6 +4,7 @@ import type { RunHooks } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
 import type { ScoringModels } from '../engine/experience.js'
 import type { NativeDevice } from '../tensor/device.js'
+import type { LoraSettings } from './openModel.js'
 import type { MachineOptions } from './shared.js'
 import { loadModel } from './shared.js'
 
@@ -14,7 +15,19 @@ export interface PpoModelOptions extends MachineOptions {
   maxAnswerSeqLen: number
   actorGradientCheckpointing: boolean
   criticGradientCheckpointing: boolean
+  actorLoraDim: number
+  criticLoraDim: number
+  actorLoraModuleName: readonly string[]
+  criticLoraModuleName: readonly string[]
+  loraAlpha: number
+  loraDropout: number
+  onlyOptimizeLora: boolean
 }
+
+type LoraFlags = Pick<PpoModelOptions, 'actorLoraDim' | 'criticLoraDim' | 'actorLoraModuleName' | 'criticLoraModuleName' | 'loraAlpha' | 'loraDropout' | 'onlyOptimizeLora'>
+const loraShared = (o: LoraFlags) => ({ alpha: o.loraAlpha, dropout: o.loraDropout, only: o.onlyOptimizeLora })
+export const actorLora = (o: LoraFlags): LoraSettings => ({ who: 'actor', dim: o.actorLoraDim, modules: o.actorLoraModuleName, ...loraShared(o) })
+export const criticLora = (o: LoraFlags): LoraSettings => ({ who: 'critic', dim: o.criticLoraDim, modules: o.criticLoraModuleName, ...loraShared(o) })
 
 export class PpoModels implements Disposable {
   private constructor(
@@ -29,13 +42,13 @@ export class PpoModels implements Disposable {
     const { actorModelNameOrPath: sft, criticModelNameOrPath: rm } = o
     const loaded: LoadedModel[] = []
     try {
-      for (const [folder, head] of [
-        [sft, 'logprob'],
-        [sft, 'logprob'],
-        [rm, 'scalar'],
-        [rm, 'scalar'],
+      for (const [folder, rest] of [
+        [sft, { head: 'logprob', lora: actorLora(o) }],
+        [sft, { head: 'logprob' }],
+        [rm, { head: 'scalar', lora: criticLora(o) }],
+        [rm, { head: 'scalar' }],
       ] as const)
-        loaded.push(await loadModel(device, folder, o, hooks, { head }))
+        loaded.push(await loadModel(device, folder, o, hooks, rest))
       const [actor, reference, critic, reward] = loaded as [LoadedModel, LoadedModel, LoadedModel, LoadedModel]
       const [a, r] = [actor.decoder, reward.decoder]
       if (a.spec.vocab !== r.spec.vocab)

@@ -25,6 +25,6 @@ export async function pretrain(given: Given<typeof pretrainOptions>, hooks: RunH
     const packs = packByTokens(train, maxSeqLen)
     const groups = { length: packs.length, rows: (pack: number) => Array.from(packs[pack]!, (row) => train.at(row)) }
     const evaluation = await trainLanguage({ run, saves }, model.decoder, groups, held, options)
-    return { model: await finishStage(run, model, options.outputDir), ...evaluation }
+    return { model: await finishStage(run, model, options), ...evaluation }
   })
 }

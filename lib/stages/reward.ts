@@ -46,7 +46,7 @@ export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks
     const { model, train, held } = stage
     const pairs = options.shuffleLabels ? shuffleLabels(train, options.seed) : train
     const evaluation = await trainPairs({ run, saves }, model.decoder, pairs, held, options)
-    return { model: await finishStage(run, model, options.outputDir), ...evaluation }
+    return { model: await finishStage(run, model, options), ...evaluation }
   })
 }
 

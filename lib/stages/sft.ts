@@ -28,6 +28,6 @@ export async function sft(given: Given<typeof sftOptions>, hooks: RunHooks = sil
     const { model, train, held } = stage
     const groups = { length: train.length, rows: (row: number) => [train.at(row)] }
     const evaluation = await trainLanguage({ run, saves }, model.decoder, groups, held, options)
-    return { model: await finishStage(run, model, options.outputDir), ...evaluation }
+    return { model: await finishStage(run, model, options), ...evaluation }
   })
 }

@@ -4,12 +4,13 @@ import { join } from 'node:path'
 import { Progress } from '../base/progress.js'
 import { Run } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
-import { LoadedModel } from '../checkpoint/model.js'
+import type { LoadedModel } from '../checkpoint/model.js'
+import { saveAdapter } from '../checkpoint/adapter.js'
 import { expectReplaceable, readConfig } from '../checkpoint/modelFolder.js'
-import type { LoadOptions } from '../checkpoint/model.js'
 import { epochOrder, batches } from '../data/epochs.js'
-import { resolveModel } from '../hub/resolve.js'
 import type { HubHooks } from '../hub/resolve.js'
+import { baseOf, findModel, openModel } from './openModel.js'
+import type { OpenOptions } from './openModel.js'
 import { readSpec } from '../model/families/registry.js'
 import type { DecoderSpec } from '../model/spec.js'
 import { Saves, findCheckpoint } from './saves.js'
@@ -29,13 +30,13 @@ export function openDevice({ device, threads }: MachineOptions): NativeDevice & 
 }
 
 /** From a folder or a hub id. */
-export async function loadModel(device: NativeDevice, idOrPath: string, options: MachineOptions, hooks: RunHooks, rest: Omit<LoadOptions, 'dtype'> = {}): Promise<LoadedModel> {
-  return LoadedModel.load(device, await resolveModel(idOrPath, hubHooks(hooks)), { dtype: options.dtype as DType, seed: options.seed, ...rest })
+export async function loadModel(device: NativeDevice, idOrPath: string, options: MachineOptions, hooks: RunHooks, rest: Omit<OpenOptions, 'dtype'> = {}): Promise<LoadedModel> {
+  return openModel(device, idOrPath, { dtype: options.dtype as DType, seed: options.seed, ...rest }, hubHooks(hooks))
 }
 
 /** Family and numbers of a folder or a hub id, without its weights. */
 export async function loadSpec(idOrPath: string, hooks: RunHooks): Promise<{ folder: string; spec: DecoderSpec }> {
-  const folder = await resolveModel(idOrPath, { ...hubHooks(hooks), weights: false })
+  const { folder } = await findModel(idOrPath, { ...hubHooks(hooks), weights: false })
   return { folder, spec: readSpec((await readConfig(folder)).json, join(folder, 'config.json')).spec }
 }
 
@@ -87,6 +88,12 @@ export async function saveModel(model: LoadedModel, outputDir: string | null, na
   const folder = join(outputDir, name)
   await model.save(folder)
   return folder
+}
+
+/** Saves LoRA's factors into D/<name> as an adapter of the model that was trained, where they are all that was trained. */
+export async function saveFactors(model: LoadedModel, idOrPath: string, outputDir: string | null, name = 'adapter'): Promise<void> {
+  if (outputDir === null || !model.decoder.lora?.options.only) return
+  await saveAdapter(model, await baseOf(idOrPath), join(outputDir, name))
 }
 
 /** Opens the run's folder, new or where a checkpoint left it, runs `body`, closes it whatever happens. */

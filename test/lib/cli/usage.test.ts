@@ -19,7 +19,7 @@ const wrong: [args: string[], status: number, says: string][] = [
   [[...base, '--loss-on', 'prompt'], 2, '[--loss-on] expected one of response, all, received "prompt".'],
   [[...base, '--quiet', 'maybe'], 2, '[--quiet] expected true or false, received "maybe".'],
   [[...base, '--dropout', '0.1'], 2, '[--dropout] expected 0 or null or None in this version, received "0.1". Try leaving it out; it comes with'],
-  [[...base, '--lora_dim', '8'], 2, '[--lora-dim] expected 0 in this version, received "8". Try leaving it out; it comes with LoRA.'],
+  [[...base, '--zero_stage', '8'], 2, '[--zero-stage] expected 0 in this version, received "8". Try leaving it out; it comes with ZeRO sharding.'],
   [['train', '--actor-model', 'a', '--data-path', 'b', '--output-dir', 'c', '--step', '4'], 2, '[--step] expected 1, 2 or 3, received 4.'],
   [['train', '--actor-model', 'a', '--data-path', 'b', '--output-dir', 'c', '--ppo-gamma', '2'], 2, '[--ppo-gamma] expected a number of at least 0 and at most 1, received "2".'],
   [['dpo', '--beta', '0.1'], 2, '[dpo] expected a command of this version'],

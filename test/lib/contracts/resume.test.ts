@@ -38,8 +38,9 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
     pretrain: { stage: pretrain as Stage, options: { ...one, dataPath: [texts], numTrainEpochs: 3 }, models: ['model'] },
     sft: { stage: sft as Stage, options: one, models: ['model'] },
     'sft in bf16, accumulated': { stage: sft as Stage, options: { ...one, dtype: 'bf16', gradientAccumulationSteps: 2, perDeviceTrainBatchSize: 3 }, models: ['model'] },
+    'sft with LoRA': { stage: sft as Stage, options: { ...one, loraDim: 3, loraDropout: 0.3, loraLearningRate: 0.01, onlyOptimizeLora: true }, models: ['model', 'adapter'] },
     reward: { stage: reward as Stage, options: { ...one, centerRewardsCoefficient: 0.01 }, models: ['model'] },
-    ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
+    ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, actorLoraDim: 2, criticLoraDim: 4, actorLoraModuleName: ['layers.1.'], klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
   }
 }
 
@@ -56,13 +57,13 @@ async function outcome(folder: string, models: readonly string[]): Promise<unkno
 async function cutAt(whole: string, step: number, to: string): Promise<void> {
   await cp(whole, to, { recursive: true })
   for (const c of await listCheckpoints(to)) if (c.step > step) await rm(c.folder, { recursive: true })
-  for (const name of ['model', 'actor', 'critic', 'actor-ema']) await rm(join(to, name), { recursive: true, force: true })
+  for (const name of ['model', 'adapter', 'actor', 'critic', 'actor-ema']) await rm(join(to, name), { recursive: true, force: true })
   const { written } = JSON.parse(await readFile(join(to, 'checkpoints', `step-${step}`, 'state.json'), 'utf8')) as { written: Record<'metrics' | 'samples', number> }
   await truncate(join(to, 'metrics.jsonl'), written.metrics)
   await appendFile(join(to, 'metrics.jsonl'), '{"stage":"sft","step":99,"torn')
 }
 
-for (const name of slow ? ['ppo'] : ['pretrain', 'sft', 'sft in bf16, accumulated', 'reward', 'ppo'])
+for (const name of slow ? ['ppo'] : ['pretrain', 'sft', 'sft in bf16, accumulated', 'sft with LoRA', 'reward', 'ppo'])
   test(`${name}: from every checkpoint on, weights, samples and metrics are those of the whole run`, async (t) => {
     const { stage, options, models } = (await cases(t))[name]!
     const folder = await temporaryFolder(t)

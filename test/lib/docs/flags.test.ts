@@ -125,12 +125,12 @@ function resolved(name: string, line: string): Record<string, unknown> {
   return resolveOptions(name, spec.options, command.opts())
 }
 
-// Lines as DeepSpeed-Chat's scripts for one GPU or one node have them: only models and data are ours, LoRA is off and the
-// ZeRO stage is 0.
+// Lines as DeepSpeed-Chat's scripts for one GPU or one node have them: only models and data are ours, and the ZeRO
+// stage is 0.
 const sft = `--data_path a.jsonl b.jsonl c.jsonl d.jsonl --data_split 2,4,4 --model_name_or_path m
   --per_device_train_batch_size 8 --per_device_eval_batch_size 8 --max_seq_len 512 --learning_rate 9.65e-6 --weight_decay 0.
   --num_train_epochs 16 --gradient_accumulation_steps 1 --lr_scheduler_type cosine --num_warmup_steps 0 --seed 1234
-  --zero_stage 0 --lora_dim 0 --lora_module_name decoder.layers. --lora_learning_rate 5e-4 --only_optimize_lora
+  --zero_stage 0 --lora_dim 128 --lora_module_name decoder.layers. --lora_learning_rate 5e-4 --only_optimize_lora
   --data_output_path data_files --tensorboard_path step1_tensorboard --eot_token <|endoftext|> --compute_fp32_loss --print_loss
   --local_rank 0 --deepspeed --output_dir out`
 const reward = `--data_path a.jsonl --data_split 2,4,4 --model_name_or_path m --num_padding_at_beginning 1 --weight_decay 0.1
@@ -148,7 +148,7 @@ const ppo = `--data_path a.jsonl --data_split 2,4,4 --actor_model_name_or_path o
   --test_stop_step 5 --output_dir out`
 
 test('command lines of the three programs are taken as they stand', (t) => {
-  t.like(resolved('sft', sft), { dataPath: ['a.jsonl', 'b.jsonl', 'c.jsonl', 'd.jsonl'], learningRate: 9.65e-6, weightDecay: 0, numTrainEpochs: 16, outputDir: 'out' })
+  t.like(resolved('sft', sft), { dataPath: ['a.jsonl', 'b.jsonl', 'c.jsonl', 'd.jsonl'], learningRate: 9.65e-6, weightDecay: 0, numTrainEpochs: 16, loraDim: 128, loraModuleName: ['decoder.layers.'], loraLearningRate: 5e-4, onlyOptimizeLora: true, outputDir: 'out' })
   t.like(resolved('reward', reward), { dropout: 0, gradientAccumulationSteps: 4, evalInterval: 50, outputDir: 'out' })
   t.like(resolved('ppo', ppo), { perDeviceTrainingBatchSize: 4, actorWeightDecay: 0.1, numWarmupSteps: 100, seed: 1234, outputDir: 'out' })
 })
@@ -156,11 +156,9 @@ test('command lines of the three programs are taken as they stand', (t) => {
 test('what asks for something that comes later is refused by its flag', (t) => {
   const asked: [name: string, line: string, more: string][] = [
     ['sft', sft, '--zero_stage 3'],
-    ['sft', sft, '--lora_dim 128'],
     ['sft', sft, '--sft_only_data_path e.jsonl'],
     ['reward', reward, '--zero_stage 3'],
     ['reward', reward, '--offload'],
-    ['ppo', ppo, '--actor_lora_dim 128'],
     ['ppo', ppo, '--critic_zero_stage 3'],
     ['ppo', ppo, '--inference_tp_size 2'],
     ['ppo', ppo, '--enable_tensorboard'],
