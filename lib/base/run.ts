@@ -1,12 +1,12 @@
-// A run as it happens: its folder (config.json, metrics.jsonl, samples.jsonl), its progress line, its stop button.
-import type { WriteStream } from 'node:fs'
-import { open } from 'node:fs/promises'
-import type { FileHandle } from 'node:fs/promises'
+// A run as it happens: its folder (config.json, metrics.jsonl, samples.jsonl, events for TensorBoard), its progress line, its stop button.
 import { join } from 'node:path'
 
+import { AppendedFile } from './appended.js'
 import { Interrupted } from './errors.js'
-import { ensureWritable, failOnFile, writeJson } from './files.js'
+import { ensureWritable, writeJson } from './files.js'
 import type { Progress } from './progress.js'
+import { TensorboardEvents } from './tensorboard.js'
+import type { EventsWritten } from './tensorboard.js'
 
 export type Metrics = Record<string, number | string | boolean | null>
 
@@ -19,64 +19,28 @@ export interface RunHooks {
   stopAfter?: number
 }
 
-/** Bytes of the two files of lines. */
+/** What of a run's files belongs to the steps of a checkpoint. */
 export interface Written {
+  /** Bytes of metrics.jsonl and samples.jsonl. */
   metrics: number
   samples: number
+  /** Events for TensorBoard; null while there were none. */
+  events: EventsWritten | null
 }
 
-/** A file of JSON lines that is written in order, from its start or on from where an earlier run left it. */
-class Lines {
-  #failure: unknown = null
-
-  private constructor(
-    readonly file: string,
-    private readonly handle: FileHandle,
-    private readonly stream: WriteStream,
-    /** Bytes, those on their way included. */
-    public bytes: number,
-  ) {
-    // the first line that could not be written (a full disk): training goes on, close() tells
-    stream.on('error', (error) => (this.#failure ??= error))
-  }
-
-  /** `keep`: bytes of an earlier run to go on from; what comes after them is cut off. */
-  static async open(file: string, keep: number | null): Promise<Lines> {
-    const handle = await open(file, keep === null ? 'w' : 'a').catch((error: unknown) => failOnFile(error, `to write ${file}`))
-    const { size } = await handle.stat()
-    const bytes = Math.min(size, keep ?? 0)
-    if (size > bytes) await handle.truncate(bytes)
-    return new Lines(file, handle, handle.createWriteStream(), bytes)
-  }
-
-  write(value: object): void {
-    const line = JSON.stringify(value) + '\n'
-    this.bytes += Buffer.byteLength(line)
-    this.stream.write(line)
-  }
-
-  /** Settles when everything written so far is on the disk. */
-  async flush(): Promise<void> {
-    await new Promise<void>((resolve) => this.stream.write('', () => resolve()))
-    this.#throw()
-    await this.handle.sync()
-  }
-
-  async close(): Promise<void> {
-    if (!this.stream.closed) await new Promise<void>((resolve) => void this.stream.once('close', resolve).end())
-    this.#throw()
-  }
-
-  #throw(): void {
-    const failure = this.#failure
-    this.#failure = null
-    if (failure) failOnFile(failure, `to write ${this.file}`)
-  }
+/** Where a run goes on. */
+export interface RunStart {
+  /** The checkpoint's step. */
+  step: number
+  written: Written
 }
+
+const jsonLine = (value: object): string => JSON.stringify(value) + '\n'
 
 export class Run {
-  #metrics: Lines | null = null
-  #samples: Lines | null = null
+  #metrics: AppendedFile | null = null
+  #samples: AppendedFile | null = null
+  #events: TensorboardEvents | null = null
   #stopped = false
 
   private constructor(
@@ -84,19 +48,22 @@ export class Run {
     /** Null: nothing is written. */
     readonly folder: string | null,
     readonly hooks: RunHooks,
+    private readonly start: RunStart | null,
   ) {}
 
   /**
-   * Makes sure the folder can be written before any work, and records the resolved configuration. `resumed`: what of
-   * the files of an earlier run belongs to the steps that are done.
+   * Makes sure the folder can be written before any work, and records the resolved configuration. `start`: what of the
+   * files of an earlier run belongs to the steps that are done. `tensorboard`: the folder of events, null without.
    */
-  static async open(stage: string, folder: string | null, config: object, hooks: RunHooks, resumed: Written | null = null): Promise<Run> {
-    const run = new Run(stage, folder, hooks)
-    if (!folder) return run
-    await ensureWritable(folder)
-    await writeJson(join(folder, 'config.json'), { stage, ...config })
-    run.#metrics = await Lines.open(join(folder, 'metrics.jsonl'), resumed?.metrics ?? null)
-    run.#samples = await Lines.open(join(folder, 'samples.jsonl'), resumed?.samples ?? null)
+  static async open(stage: string, folder: string | null, config: object, hooks: RunHooks, start: RunStart | null = null, tensorboard: string | null = null): Promise<Run> {
+    const run = new Run(stage, folder, hooks, start)
+    if (folder !== null) {
+      await ensureWritable(folder)
+      await writeJson(join(folder, 'config.json'), { stage, ...config })
+      run.#metrics = await AppendedFile.open(join(folder, 'metrics.jsonl'), start?.written.metrics ?? null)
+      run.#samples = await AppendedFile.open(join(folder, 'samples.jsonl'), start?.written.samples ?? null)
+    }
+    if (tensorboard !== null) run.#events = await TensorboardEvents.open(tensorboard, stage, start ? start.step + 1 : 0, start?.written.events ?? null)
     return run
   }
 
@@ -104,25 +71,26 @@ export class Run {
     return this.hooks.progress
   }
 
-  /** One line of metrics.jsonl. */
+  /** One line of metrics.jsonl; its numbers go to TensorBoard too. */
   log(step: number, metrics: Metrics): void {
-    this.#metrics?.write({ stage: this.stage, step, time: Date.now() / 1000, ...metrics })
+    const time = Date.now() / 1000
+    this.#metrics?.write(jsonLine({ stage: this.stage, step, time, ...metrics }))
+    this.#events?.write(step, time, metrics)
   }
 
   /** One line of samples.jsonl. */
   sample(step: number, sample: Record<string, unknown>): void {
-    this.#samples?.write({ stage: this.stage, step, ...sample })
+    this.#samples?.write(jsonLine({ stage: this.stage, step, ...sample }))
   }
 
-  /** What the files of lines hold, lines on their way included. */
+  /** What the files hold, lines on their way included. */
   get written(): Written {
-    return { metrics: this.#metrics?.bytes ?? 0, samples: this.#samples?.bytes ?? 0 }
+    return { metrics: this.#metrics?.bytes ?? 0, samples: this.#samples?.bytes ?? 0, events: this.#events?.written ?? this.start?.written.events ?? null }
   }
 
-  /** Settles when all lines so far are on the disk. Errors: one that could not be written. */
+  /** Settles when everything so far is on the disk. Errors: what could not be written. */
   async flush(): Promise<void> {
-    await this.#metrics?.flush()
-    await this.#samples?.flush()
+    for (const file of [this.#metrics, this.#samples, this.#events]) await file?.flush()
   }
 
   get stopped(): boolean {
@@ -141,9 +109,9 @@ export class Run {
 
   /** Errors: a line of metrics or samples that could not be written. */
   async close(): Promise<void> {
-    const [metrics, samples] = [this.#metrics, this.#samples]
-    this.#metrics = this.#samples = null
-    const ended = await Promise.allSettled([metrics?.close(), samples?.close()])
+    const files = [this.#metrics, this.#samples, this.#events]
+    this.#metrics = this.#samples = this.#events = null
+    const ended = await Promise.allSettled(files.map((file) => file?.close()))
     for (const one of ended) if (one.status === 'rejected') throw one.reason
   }
 }

@@ -29,7 +29,7 @@ export interface RunState {
   options: Record<string, unknown>
   /** What computed: "cpu avx2". Other instruction sets round differently. */
   machine: string
-  /** Bytes of metrics.jsonl and samples.jsonl that belong to these steps. */
+  /** What of the run's files belongs to these steps. */
   written: Written
 }
 

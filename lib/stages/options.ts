@@ -18,6 +18,8 @@ export const machineOptions = {
 /** What a training run writes. */
 export const outputOptions = {
   outputDir: option.optionalText('folder of the run; without it nothing is kept'),
+  enableTensorboard: option.flag(false, 'also write the metrics as events for TensorBoard'),
+  tensorboardPath: option.optionalText('folder of the events; without it tensorboard in the output folder'),
 }
 
 /** When a run saves itself into D/checkpoints, and what it goes on from. */
@@ -68,8 +70,6 @@ const everyProgram = {
   localRank: option.later(-1, 'the launcher', [-1, 0]),
   deepspeed: option.unused(false, 'there is no DeepSpeed below'),
   offload: option.later(false, ZERO),
-  enableTensorboard: option.later(false, FEATURES),
-  tensorboardPath: option.unused(null, 'a detail of --enable-tensorboard, which is off'),
   addEotToken: option.later(false, FEATURES),
   computeFp32Loss: option.unused(true, 'the loss is always fp32'),
 }

@@ -17,8 +17,8 @@ export interface SaveOptions {
   resume: string
 }
 
-/** Options that change nothing of what is computed or written. */
-const free = new Set(['outputDir', 'threads', 'dataOutputPath', 'saveSteps', 'saveSeconds', 'keepLast', 'keepEvery', 'resume'])
+/** Options that change nothing of what is computed, nor of metrics.jsonl and samples.jsonl. */
+const free = new Set(['outputDir', 'threads', 'dataOutputPath', 'saveSteps', 'saveSeconds', 'keepLast', 'keepEvery', 'resume', 'enableTensorboard', 'tensorboardPath'])
 
 /** Where options differ, in words. */
 export function differences(then: Readonly<Record<string, unknown>>, now: Readonly<Record<string, unknown>>): string[] {

@@ -1,6 +1,7 @@
 // What the stages have in common: opening the machine, counting steps, saying what was dropped, saving at the end.
 import { join } from 'node:path'
 
+import { UsageError } from '../base/errors.js'
 import { Progress } from '../base/progress.js'
 import { Run } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
@@ -96,13 +97,27 @@ export async function saveFactors(model: LoadedModel, idOrPath: string, outputDi
   await saveAdapter(model, await baseOf(idOrPath), join(outputDir, name))
 }
 
+export interface TensorboardOptions {
+  outputDir: string | null
+  enableTensorboard: boolean
+  tensorboardPath: string | null
+}
+
+/** Null without --enable-tensorboard. Error: there is no place for events. */
+function eventsFolder({ outputDir, enableTensorboard, tensorboardPath }: TensorboardOptions): string | null {
+  if (!enableTensorboard) return null
+  if (outputDir === null && tensorboardPath === null) throw new UsageError('--enable-tensorboard', '--tensorboard-path or --output-dir', 'neither', '--tensorboard-path D')
+  return tensorboardPath ?? join(outputDir!, 'tensorboard')
+}
+
 /** Opens the run's folder, new or where a checkpoint left it, runs `body`, closes it whatever happens. */
-export async function withRun<T>(stage: string, options: SaveOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
+export async function withRun<T>(stage: string, options: SaveOptions & TensorboardOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
   // what the stage will save must not take the place of something else: said before the work, not after it
   if (options.outputDir !== null)
     for (const name of ['model', 'actor', 'actor-ema', 'critic']) await expectReplaceable(join(options.outputDir, name))
+  const events = eventsFolder(options)
   const resumed = await findCheckpoint(stage, options)
-  const run = await Run.open(stage, options.outputDir, options, hooks, resumed?.state.written)
+  const run = await Run.open(stage, options.outputDir, options, hooks, resumed?.state, events)
   const saves = new Saves(run, options, resumed)
   try {
     const result = await body(run, saves)

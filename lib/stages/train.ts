@@ -100,17 +100,18 @@ export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Pr
 /** Every option checked before the first step starts. */
 function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...rest }: TrainGiven): Plan {
   const shared = resolveOptions('train', pipelineOptions, rest)
-  const { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, maxSeqLen, device, dtype, threads, seed, outputDir } = shared
+  const { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, maxSeqLen, device, dtype, threads, seed, outputDir, enableTensorboard, tensorboardPath } = shared
   const { saveSteps, saveSeconds, keepLast, keepEvery, resume } = shared
   const saves = { saveSteps, saveSeconds, keepLast, keepEvery, resume }
   const common = { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, device, dtype, threads, seed, ...saves }
+  const events = (step: StepName) => ({ enableTensorboard, tensorboardPath: tensorboardPath === null ? null : join(tensorboardPath, step) })
   const at = (...parts: string[]): string => join(outputDir, ...parts)
   return {
     shared,
     steps: chosenSteps(shared.step),
-    sft: { ...common, maxSeqLen, ...own('sft', sftGiven), modelNameOrPath: shared.actorModelNameOrPath, outputDir: at('sft') },
-    reward: { ...common, maxSeqLen, ...own('reward', rewardGiven), modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
-    ppo: { ...common, ...own('ppo', ppoGiven), actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
+    sft: { ...common, ...events('sft'), maxSeqLen, ...own('sft', sftGiven), modelNameOrPath: shared.actorModelNameOrPath, outputDir: at('sft') },
+    reward: { ...common, ...events('reward'), maxSeqLen, ...own('reward', rewardGiven), modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
+    ppo: { ...common, ...events('ppo'), ...own('ppo', ppoGiven), actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
   }
 }
 

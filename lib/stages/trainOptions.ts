@@ -1,7 +1,7 @@
 // Options of `threefold train`: what the three steps share, once; what may differ, for each step.
 import { option } from '../base/options.js'
 import type { OptionTable } from '../base/options.js'
-import { dataOptions, laterOptions, machineOptions, ppoOptions, rewardOptions, saveOptions, sftOptions } from './options.js'
+import { dataOptions, laterOptions, machineOptions, outputOptions, ppoOptions, rewardOptions, saveOptions, sftOptions } from './options.js'
 
 const SHARDING = 'ZeRO sharding'
 
@@ -9,6 +9,8 @@ const SHARDING = 'ZeRO sharding'
 function laterOf(table: OptionTable): OptionTable {
   return Object.fromEntries(Object.entries(table).filter(([, o]) => o.kind === 'later'))
 }
+
+const { outputDir: _o, ...traces } = outputOptions
 
 export const pipelineOptions = {
   actorModelNameOrPath: option.requiredText('the base model: folder in the Hugging Face layout'),
@@ -18,6 +20,7 @@ export const pipelineOptions = {
   dataSplit: option.text('2,4,4', 'shares of the rows for SFT, reward and PPO'),
   ...machineOptions,
   outputDir: option.requiredText('folder of the run: sft, reward and ppo are made in it'),
+  ...traces,
   ...saveOptions,
   ...laterOptions,
   ...(laterOf(ppoOptions) as Record<never, never>),
