@@ -90,8 +90,13 @@ export async function scoreRollouts(models: ScoringModels, rollouts: readonly Ro
   return rollouts.map((r, i) => experience(r, refs[i]!, vals[i]!, scores[i]!, shaping))
 }
 
+/** The shaped reward of each answer token [n]. */
+export function rewardsOf({ logprobs, refLogprobs, score, finish }: Pick<Experience, 'logprobs' | 'refLogprobs' | 'score' | 'finish'>, o: ShapingOptions): Float64Array {
+  return shapedRewards({ logprobs, refLogprobs, score, klCoef: o.klCoef, rewardClip: o.rewardClip, penalty: finish === 'length' ? (o.missingEosPenalty ?? 0) : 0, estimator: o.klEstimator })
+}
+
 function experience(r: Rollout, refLogprobs: Float32Array, values: Float32Array, score: number, o: ShapingOptions): Experience {
-  const rewards = shapedRewards({ logprobs: r.logprobs, refLogprobs, score, klCoef: o.klCoef, rewardClip: o.rewardClip, penalty: r.finish === 'length' ? (o.missingEosPenalty ?? 0) : 0, estimator: o.klEstimator })
+  const rewards = rewardsOf({ ...r, refLogprobs, score }, o)
   const { advantages, returns } = gae({ rewards, values, gamma: o.gamma, lambda: o.gaeLambda })
   const kl = klPenalty(r.logprobs, refLogprobs, 'k1').reduce((sum, x) => sum + x, 0)
   return { ...r, refLogprobs, values, score, kl, advantages, returns }

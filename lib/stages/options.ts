@@ -113,10 +113,6 @@ const ppoLater = {
   inferenceTpSize: option.later(1, 'tensor parallelism'),
   tpGatherPartitionSize: option.unused(8, 'a detail of --inference-tp-size above 1'),
   alignOverflow: option.unused(false, 'there is no loss scale without fp16'),
-  printAnswers: option.unused(false, 'answers go to samples.jsonl'),
-  printAnswersInterval: option.unused(1, 'answers go to samples.jsonl'),
-  enableTestMode: option.later(false, `${FEATURES}; until then, --max-steps`),
-  testStopStep: option.unused(0, 'a detail of --enable-test-mode, which is off'),
 }
 
 /** Those of all programs; `train` takes each once. */
@@ -178,7 +174,7 @@ export const rewardOptions = {
   ...rewardLater,
 }
 
-const { perDeviceTrainBatchSize: _t, perDeviceEvalBatchSize: _e, weightDecay: _w, evalInterval: _i, ...ppoTrain } = trainOptions
+const { perDeviceTrainBatchSize: _t, perDeviceEvalBatchSize: _e, weightDecay: _w, ...ppoTrain } = trainOptions
 const { maxSeqLen: _s, ...ppoData } = dataOptions
 
 export const ppoOptions = {
@@ -229,7 +225,12 @@ export const ppoOptions = {
   stop: option.texts('texts that end an answer'),
   kvPageSize: option.integer(16, 'tokens per page of the KV cache', { min: 1 }),
   checkLogprobs: option.flag(false, 'recompute every recorded log-prob before the first update and report the gap'),
-  evalPrompts: option.integer(128, 'held-out prompts scored before and after training', { min: 0 }),
+  evalPrompts: option.integer(128, 'held-out prompts scored before and after training, and every --eval-interval steps', { min: 0 }),
+  enableTestMode: option.flag(false, 'end after --test-stop-step steps; the schedules stay those of the whole run'),
+  testStopStep: option.integer(0, 'of --enable-test-mode: applied optimizer steps; 0 = all', { min: 0, unit: 'steps' }),
+  sampleRows: option.integer(2, 'answers of each experience that go to samples.jsonl, with the numbers of each token', { min: 0, unit: 'rows' }),
+  printAnswers: option.flag(false, 'show these answers on the terminal too'),
+  printAnswersInterval: option.integer(1, 'of --print-answers: every so many experiences', { min: 1, unit: 'experiences' }),
   ...machineOptions,
   ...outputOptions,
   ...saveOptions,

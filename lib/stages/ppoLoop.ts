@@ -23,12 +23,15 @@ import { nextKlCoef } from '../rlhf/klController.js'
 import { rowSeed } from '../rollout/generate.js'
 import type { GenerateOptions } from '../rollout/generate.js'
 import { StopTexts } from '../rollout/stopText.js'
+import { Alarms } from './alarms.js'
+import type { AlarmState } from './alarms.js'
 import { expectSameRows } from './loop.js'
 import type { Training } from './loop.js'
 import type { HeldOut, PpoOptions } from './ppo.js'
-import { describeExperience, describeUpdate } from './ppoMetrics.js'
+import { describeExperience, describeUpdate, readingOf } from './ppoMetrics.js'
 import type { ExperienceMetrics } from './ppoMetrics.js'
 import type { PpoModels } from './ppoModels.js'
+import { showSamples } from './ppoSamples.js'
 import type { Saves } from './saves.js'
 import { pieces, stepsOf, totalSteps } from './shared.js'
 
@@ -55,7 +58,7 @@ interface LoopState {
   rollouts: number
   /** Experiences that are learnt from and gone. */
   finished: number
-  warned: boolean
+  alarms: AlarmState
   klCoef: number
   current: Omit<Gathered, 'experience'> | null
 }
@@ -65,7 +68,7 @@ export class PpoLoop implements Disposable {
   step = 0
   #rollouts = 0
   #finished = 0
-  #warned = false
+  #alarms = new Alarms()
   /** Of the penalty; --kl-target moves it. */
   #klCoef: number
   /** Of the actor's weights; null without --enable-ema. */
@@ -103,10 +106,10 @@ export class PpoLoop implements Disposable {
       const snapshot = (): Record<string, Snapshot> => this.#snapshot(trainers, { rows: prompts.length, before })
       run.progress.start()
       for (const chosen of stepsOf(prompts.length, perExperience, loop, this.#finished)) {
-        if (run.stopped || this.step >= total) break
+        if (run.stopped || this.#ended(trainers, total)) break
         const started = performance.now()
         const gathered = (this.#current ??= await this.#gather(Array.from(chosen, (i) => prompts.at(i))))
-        await this.#update(gathered, trainers, total, snapshot)
+        await this.#update(gathered, { trainers, held, total }, snapshot)
         if (run.stopped) break
         this.#current = null
         this.#finished++
@@ -135,20 +138,20 @@ export class PpoLoop implements Disposable {
     const experience = await this.#score(rollouts)
     const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
     const metrics = { ...describeExperience(experience, { klCoef: this.#klCoef, rewardClip: this.options.rewardClip }), ...seconds }
-    this.#warnOfClipping(metrics['objective/score_clipfrac'])
-    this.#samples(experience)
+    this.#say(this.#alarms.seeExperience(readingOf(metrics)))
+    showSamples(this.run, experience, { step: this.step, number: this.#finished }, this.models.actor.tokenizer, { ...this.options, klCoef: this.#klCoef })
     return { experience, gap, metrics, epoch: 0, stepsBefore: this.step, done: 0 }
   }
 
   /** Every PPO epoch over the experience, from where it stands; one optimizer step of critic and actor per mini-batch. */
-  async #update(at: Gathered, trainers: Trainers, total: number, snapshot: () => Record<string, Snapshot>): Promise<void> {
+  async #update(at: Gathered, { trainers, held, total }: { trainers: Trainers; held: RowList<PromptRow>; total: number }, snapshot: () => Record<string, Snapshot>): Promise<void> {
     const { options: o, models, run, saves } = this
     const { experience, metrics } = at
     for (; at.epoch < o.ppoEpochs; Object.assign(at, { epoch: at.epoch + 1, stepsBefore: this.step, done: 0 })) {
       const order = epochOrder(experience.length, o.seed, at.stepsBefore + 1)
       const batches = pieces(Array.from(order, (i) => experience[i]!), o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps)
       for (const batch of batches.slice(at.done)) {
-        if (this.step >= total || run.stopped) return
+        if (run.stopped || this.#ended(trainers, total)) return
         this.step++
         const begin = performance.now()
         const micro = pieces(batch, o.perDeviceTrainingBatchSize)
@@ -158,24 +161,33 @@ export class PpoLoop implements Disposable {
         // before the first update the actor still is what sampled: its forward pass proves contract 1 for free
         if (at.epoch === 0 && at.done === 0 && actor) at.gap = Math.max(at.gap ?? 0, actor.gap)
         at.done++
+        if (actor) this.#say(this.#alarms.seeUpdate({ ratio: actor.ratioMean, entropy: actor.entropy }))
         run.log(this.step, {
           'rollout/logprob_gap_max': at.gap,
           ...describeUpdate(actor, critic),
           ...metrics,
           'timing_s/update': (performance.now() - begin) / 1000,
           skipped_steps: trainers.actor.skipped + trainers.critic.skipped,
+          alarms: this.#alarms.active.join(' ') || null,
         })
         const far = o.stopKl > 0 && actor !== null && actor.approxKl > o.stopKl
         if (far) at.epoch = o.ppoEpochs
+        if (o.evalInterval > 0 && this.step % o.evalInterval === 0 && !this.#ended(trainers, total)) await this.evaluate(held, this.step)
         await saves.after(this.step, snapshot)
         if (far) return
       }
     }
   }
 
+  /** All steps are done, or as many applied ones as --enable-test-mode asks for. */
+  #ended({ actor, critic }: Trainers, total: number): boolean {
+    const { enableTestMode, testStopStep } = this.options
+    return this.step >= total || (enableTestMode && testStopStep > 0 && this.step - Math.max(actor.skipped, critic.skipped) >= testStopStep)
+  }
+
   #snapshot({ actor, critic }: Trainers, { rows, before }: Pick<LoopState, 'rows' | 'before'>): Record<string, Snapshot> {
     const { experience = [], ...current } = this.#current ?? {}
-    const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, warned: this.#warned, klCoef: this.#klCoef, current: this.#current && current }
+    const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, alarms: this.#alarms.state, klCoef: this.#klCoef, current: this.#current && current }
     return { actor: actor.snapshot(), critic: critic.snapshot(), ...(this.average && { ema: { numbers: {}, tensors: this.average.buffers.map(({ name, tensor }) => taken(name, tensor)) } }), loop: { numbers: state, tensors: experienceTensors(experience) } }
   }
 
@@ -190,7 +202,7 @@ export class PpoLoop implements Disposable {
     this.step = checkpoint.state.step
     this.#rollouts = state.rollouts
     this.#finished = state.finished
-    this.#warned = state.warned
+    this.#alarms = new Alarms(state.alarms)
     this.#klCoef = state.klCoef
     this.#current = state.current && { ...state.current, experience: await storedExperience(stored) }
     return state.before
@@ -244,6 +256,7 @@ export class PpoLoop implements Disposable {
       kls.add(e.kl)
     }
     const result = { score: scores.mean, standardError: scores.standardError, kl: kls.mean }
+    this.#say(this.#alarms.seeHeldOut(result))
     run.log(step, { 'eval/scores': result.score, 'eval/scores_se': result.standardError, 'eval/kl': result.kl })
     return result
   }
@@ -253,23 +266,12 @@ export class PpoLoop implements Disposable {
     if (target > 0) this.#klCoef = nextKlCoef(this.#klCoef, { kl: metrics['objective/kl'], target, horizon, samples: experience.length })
   }
 
-  /** Once: a clip that most scores hit leaves the actor nothing to learn from. */
-  #warnOfClipping(share: number): void {
-    if (share < 0.5 || this.#warned) return
-    this.#warned = true
-    this.run.progress.note(
-      `ppo: ${Math.round(share * 100)} % of the scores are beyond --reward-clip ${this.options.rewardClip} and look alike to the actor. Try --reward-clip 0, or a reward model trained with --center-rewards-coefficient 0.01.`,
-    )
+  /** Says what an alarm has to say. */
+  #say(alarms: readonly string[]): void {
+    for (const text of alarms) this.run.progress.note(`ppo: ${text}`)
   }
 
   [Symbol.dispose](): void {
     this.average?.dispose()
-  }
-
-  #samples(experience: readonly Experience[]): void {
-    const { tokenizer } = this.models.actor
-    const text = (ids: Int32Array): string | null => tokenizer?.decode(ids, { skipSpecial: true }) ?? null
-    for (const e of experience.slice(0, 2))
-      this.run.sample(this.step, { prompt: text(e.prompt), answer: text(e.answer), reward: e.score, kl: e.kl, finish: e.finish, output_ids: Array.from(e.answer) })
   }
 }

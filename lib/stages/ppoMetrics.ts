@@ -3,6 +3,7 @@ import type { Metrics } from '../base/run.js'
 import type { Experience } from '../engine/experience.js'
 import type { ActorStep, CriticStep } from '../engine/ppoUpdate.js'
 import { explainedVariance } from '../rlhf/explainedVariance.js'
+import type { ExperienceReading } from './alarms.js'
 
 export interface ExperienceMetrics {
   'objective/scores': number
@@ -12,6 +13,7 @@ export interface ExperienceMetrics {
   'objective/non_score_reward': number
   'objective/rlhf_reward': number
   'completions/mean_length': number
+  'completions/std_length': number
   'completions/clipped_ratio': number
   'critic/vf_explained_var': number | null
 }
@@ -20,6 +22,7 @@ export function describeExperience(experience: readonly Experience[], { klCoef, 
   const mean = (of: (e: Experience) => number): number => experience.reduce((s, e) => s + of(e), 0) / experience.length
   const scores = mean((e) => e.score)
   const kl = mean((e) => e.kl)
+  const length = mean((e) => e.answer.length)
   return {
     'objective/scores': scores,
     'objective/score_clipfrac': mean((e) => (rewardClip > 0 && Math.abs(e.score) > rewardClip ? 1 : 0)),
@@ -27,12 +30,26 @@ export function describeExperience(experience: readonly Experience[], { klCoef, 
     'objective/kl_coef': klCoef,
     'objective/non_score_reward': -klCoef * kl,
     'objective/rlhf_reward': scores - klCoef * kl,
-    'completions/mean_length': mean((e) => e.answer.length),
+    'completions/mean_length': length,
+    'completions/std_length': Math.sqrt(mean((e) => (e.answer.length - length) ** 2)),
     'completions/clipped_ratio': mean((e) => (e.finish === 'length' ? 1 : 0)),
     'critic/vf_explained_var': explainedVariance(
       experience.flatMap((e) => Array.from(e.values)),
       experience.flatMap((e) => Array.from(e.returns)),
     ),
+  }
+}
+
+/** The same, as the alarms read it. */
+export function readingOf(m: ExperienceMetrics): ExperienceReading {
+  return {
+    scores: m['objective/scores'],
+    rlhfReward: m['objective/rlhf_reward'],
+    kl: m['objective/kl'],
+    length: m['completions/mean_length'],
+    lengthStd: m['completions/std_length'],
+    cut: m['completions/clipped_ratio'],
+    clipped: m['objective/score_clipfrac'],
   }
 }
 

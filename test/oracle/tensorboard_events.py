@@ -1,7 +1,4 @@
-"""An event file by TensorBoard's own RecordWriter and protobuf classes, for test/lib/base/tensorboard.test.ts.
-
-pip install tensorboard; python -B test/oracle/tensorboard_events.py
-"""
+"""An event file by TensorBoard's own RecordWriter and protobuf classes, for test/lib/base/tensorboard.test.ts."""
 
 from pathlib import Path
 
@@ -29,3 +26,4 @@ with out.open("wb") as file:
     for event in events:
         writer.write(event.SerializeToString(deterministic=True))
     writer.flush()
+print(f"{out.name}: {len(events)} events, {out.stat().st_size} bytes")

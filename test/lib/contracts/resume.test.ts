@@ -40,7 +40,7 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
     'sft in bf16, accumulated': { stage: sft as Stage, options: { ...one, dtype: 'bf16', gradientAccumulationSteps: 2, perDeviceTrainBatchSize: 3 }, models: ['model'] },
     'sft with LoRA': { stage: sft as Stage, options: { ...one, loraDim: 3, loraDropout: 0.3, loraLearningRate: 0.01, onlyOptimizeLora: true }, models: ['model', 'adapter'] },
     reward: { stage: reward as Stage, options: { ...one, centerRewardsCoefficient: 0.01 }, models: ['model'] },
-    ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, actorLoraDim: 2, criticLoraDim: 4, actorLoraModuleName: ['layers.1.'], klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
+    ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, actorLoraDim: 2, criticLoraDim: 4, actorLoraModuleName: ['layers.1.'], klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, evalInterval: 3, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
   }
 }
 
@@ -138,7 +138,7 @@ if (onCpu) {
     const { stage, options } = (await cases(t))['ppo']!
     const run = join(await temporaryFolder(t), 'run')
     await failsWith(t, () => resumeCheck({ run }), 'two checkpoints')
-    await stage({ ...options, outputDir: run, saveSteps: 5, keepLast: 2 } as never)
+    await stage({ ...options, outputDir: run, evalInterval: 0, saveSteps: 5, keepLast: 2 } as never)
     const [from, to] = (await listCheckpoints(run)).map((c) => c.step)
     const before = await readdir(run, { recursive: true })
     const result = await resumeCheck({ run })

@@ -161,7 +161,6 @@ test('what asks for something that comes later is refused by its flag', (t) => {
     ['reward', reward, '--offload'],
     ['ppo', ppo, '--critic_zero_stage 3'],
     ['ppo', ppo, '--inference_tp_size 2'],
-    ['ppo', ppo, '--enable_test_mode'],
     ['ppo', ppo, '--enable_mixed_precision_lora'],
     ['ppo', ppo, '--unsupervised_dataset_name wikitext'],
   ]

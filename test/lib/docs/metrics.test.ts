@@ -3,6 +3,7 @@ import { readFileSync, readdirSync } from 'node:fs'
 
 import test from 'ava'
 
+import { alarmNames } from '../../../lib/stages/alarms.js'
 import { cells, sectionsOf } from './markdown.js'
 
 const root = new URL('../../../', import.meta.url)
@@ -33,7 +34,8 @@ function metricNames(source: string): string[] {
 
 const sampleNames = (source: string): string[] => [...new Set(callsOf(source, 'run.sample').flatMap(keysOf))].sort()
 
-const sections = sectionsOf(read('docs/metrics.md'))
+const { Alarms: alarms, ...rest } = Object.fromEntries(sectionsOf(read('docs/metrics.md')))
+const sections = new Map(Object.entries(rest))
 const documented = (title: string): string[] =>
   cells(sections.get(title) ?? '')
     .map((row) => row[0]!.replace(/`/g, ''))
@@ -49,6 +51,13 @@ for (const [title, paths] of sourcesOf) {
     t.deepEqual(documented(title), namesIn(title, title === 'samples.jsonl' ? sampleNames : metricNames))
   })
 }
+
+test('Alarms: the names are those of lib/stages/alarms.ts, in its order', (t) => {
+  t.deepEqual(
+    cells(alarms!).map(([name]) => name!.replace(/`/g, '')),
+    alarmNames,
+  )
+})
 
 test('every file that writes metrics is named in a section', (t) => {
   const writing = readdirSync(new URL('lib/stages/', root))
