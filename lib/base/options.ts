@@ -84,7 +84,7 @@ function describe(value: unknown): string {
 }
 
 /** Equal as words of a command line, where "0.0" is 0. */
-function same(value: unknown, given: unknown): boolean {
+export function sameValue(value: unknown, given: unknown): boolean {
   return String(value) === String(given) || (typeof value === 'number' && typeof given === 'string' && given.trim() !== '' && Number(given) === value)
 }
 
@@ -116,7 +116,7 @@ function check(key: string, o: Option<unknown>, given: unknown): unknown {
       return Array.isArray(list) && list.every((s) => typeof s === 'string' && s !== '') ? list : wrong('a list of texts')
     }
     case 'later':
-      if (!o.noops || o.noops.some((n) => same(n, given))) return o.default
+      if (!o.noops || o.noops.some((n) => sameValue(n, given))) return o.default
       return wrong(`${o.noops.map(String).join(' or ')} in this version`, `leaving it out; it comes with ${o.comesWith}`)
   }
 }

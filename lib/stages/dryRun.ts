@@ -1,7 +1,6 @@
 // `--dry-run`: what a stage would do, without weights in memory and without a folder of the run.
 import { fail } from '../base/errors.js'
 import type { Given } from '../base/options.js'
-import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { tokenizerFor } from '../checkpoint/model.js'
 import { packByTokens } from '../data/packing.js'
@@ -16,6 +15,7 @@ import type { Tokenizer } from '../data/tokenizer.js'
 import type { DecoderSpec } from '../model/spec.js'
 import type { DType } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
+import { resolveStage } from './deepspeedConfig.js'
 import { parameterCount, planMemory } from './memory.js'
 import type { MemoryPlan, PlannedModel } from './memory.js'
 import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from './options.js'
@@ -106,7 +106,7 @@ const stepsFor = (rows: number, o: { perDeviceTrainBatchSize: number; gradientAc
   totalSteps(rows, o.perDeviceTrainBatchSize * o.gradientAccumulationSteps, o)
 
 export async function planPretrain(given: Given<typeof pretrainOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
-  const o = resolveOptions('pretrain', pretrainOptions, given)
+  const o = await resolveStage('pretrain', pretrainOptions, given, style.hooks ?? silent)
   const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
@@ -118,7 +118,7 @@ export async function planPretrain(given: Given<typeof pretrainOptions>, style: 
 }
 
 export async function planSft(given: Given<typeof sftOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
-  const o = resolveOptions('sft', sftOptions, given)
+  const o = await resolveStage('sft', sftOptions, given, style.hooks ?? silent)
   const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
@@ -129,7 +129,7 @@ export async function planSft(given: Given<typeof sftOptions>, style: PreviewSty
 }
 
 export async function planReward(given: Given<typeof rewardOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
-  const o = resolveOptions('reward', rewardOptions, given)
+  const o = await resolveStage('reward', rewardOptions, given, style.hooks ?? silent)
   const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
@@ -147,7 +147,7 @@ export function checkRoom(specs: readonly DecoderSpec[], prompt: number, answer:
 }
 
 export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
-  const o = resolveOptions('ppo', ppoOptions, given)
+  const o = await resolveStage('ppo', ppoOptions, given, style.hooks ?? silent)
   const source = await open(o.actorModelNameOrPath, Infinity, style.hooks ?? silent)
   const { spec } = source
   const critic = (await open(o.criticModelNameOrPath, Infinity, style.hooks ?? silent)).spec

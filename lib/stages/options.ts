@@ -69,6 +69,7 @@ const padding = { numPaddingAtBeginning: option.unused(1, 'rows are packed, ther
 const everyProgram = {
   localRank: option.later(-1, 'the launcher', [-1, 0]),
   deepspeed: option.unused(false, 'there is no DeepSpeed below'),
+  deepspeedConfig: option.optionalText('ds_config.json: what has a meaning here is taken from it, "auto" is the value of the flag'),
   offload: option.later(false, ZERO),
   addEotToken: option.later(false, FEATURES),
   computeFp32Loss: option.unused(true, 'the loss is always fp32'),

@@ -1,11 +1,11 @@
 // Step 3, PPO: the actor starts from SFT, the reference is that model frozen, the critic starts from the reward model.
 import { fail } from '../base/errors.js'
 import type { Given, Resolved } from '../base/options.js'
-import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { openStageData } from '../data/stageData.js'
 import { promptKind } from '../data/tokenize.js'
 import { Scope } from '../tensor/scope.js'
+import { resolveStage } from './deepspeedConfig.js'
 import { ppoOptions } from './options.js'
 import { PpoLoop } from './ppoLoop.js'
 import { PpoModels } from './ppoModels.js'
@@ -33,7 +33,7 @@ export interface PpoResult {
 
 /** Trains an actor against a reward model with a KL penalty (InstructGPT; Ouyang et al. 2022, Schulman et al. 2017). */
 export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = silent): Promise<PpoResult> {
-  const options = resolveOptions('ppo', ppoOptions, given)
+  const options = await resolveStage('ppo', ppoOptions, given, hooks)
   refuseCuts(options)
   return withRun('ppo', options, hooks, async (run, saves) => {
     const data = await openStageData(options, 3, hubHooks(run.hooks))

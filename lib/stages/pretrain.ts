@@ -1,9 +1,9 @@
 // Step 0, pretraining: packed texts, every token counts.
 import type { Given, Resolved } from '../base/options.js'
-import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { packByTokens } from '../data/packing.js'
 import { textKind } from '../data/tokenize.js'
+import { resolveStage } from './deepspeedConfig.js'
 import { trainLanguage } from './language.js'
 import { finishStage, openStage } from './loop.js'
 import { pretrainOptions } from './options.js'
@@ -17,7 +17,7 @@ export type PretrainOptions = Resolved<typeof pretrainOptions>
  * share a pack of at most maxSeqLen tokens, each its own sequence. One pack is one row of the batch.
  */
 export async function pretrain(given: Given<typeof pretrainOptions>, hooks: RunHooks = silent): Promise<LanguageResult> {
-  const options = resolveOptions('pretrain', pretrainOptions, given)
+  const options = await resolveStage('pretrain', pretrainOptions, given, hooks)
   return withRun('pretrain', options, hooks, async (run, saves) => {
     using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: textKind })
     const { model, train, held } = stage

@@ -48,7 +48,7 @@ export async function resumeCheck(given: Given<typeof resumeCheckOptions>, hooks
       await copyFile(join(run, `${name}.jsonl`), join(temporary, `${name}.jsonl`))
       await truncate(join(temporary, `${name}.jsonl`), from.state.written[name])
     }
-    const options = { ...to.state.options, outputDir: temporary, saveSteps: 0, saveSeconds: 0, keepLast: 2, keepEvery: 0, resume: 'auto', enableTensorboard: false }
+    const options = { ...to.state.options, outputDir: temporary, saveSteps: 0, saveSeconds: 0, keepLast: 2, keepEvery: 0, resume: 'auto', enableTensorboard: false, deepspeedConfig: null }
     await stages[stage]!(options as never, { ...hooks, stopAfter: last.step }).catch((error: unknown) => {
       if (!(error instanceof Interrupted)) throw error
     })

@@ -1,6 +1,5 @@
 // Step 2, the reward model: backbone and scalar head, pairwise loss on the last token.
 import type { Given, Resolved } from '../base/options.js'
-import { resolveOptions } from '../base/options.js'
 import { short } from '../base/progress.js'
 import { RandomSequence, randomPurpose, streamNumber } from '../base/random.js'
 import type { RunHooks } from '../base/run.js'
@@ -14,6 +13,7 @@ import { lastTokens, scoreValues, trainValues } from '../engine/logprobs.js'
 import type { Trainer } from '../engine/trainer.js'
 import type { Decoder } from '../model/decoder.js'
 import { pairwiseLoss } from '../rlhf/pairwiseLoss.js'
+import { resolveStage } from './deepspeedConfig.js'
 import type { LoopStep, Training } from './loop.js'
 import { finishStage, openStage, trainLoop } from './loop.js'
 import { rewardOptions } from './options.js'
@@ -40,7 +40,7 @@ export interface RewardResult {
 
 /** Trains a reward model on {prompt, chosen, rejected} pairs (Ouyang et al. 2022). */
 export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks = silent): Promise<RewardResult> {
-  const options = resolveOptions('reward', rewardOptions, given)
+  const options = await resolveStage('reward', rewardOptions, given, hooks)
   return withRun('reward', options, hooks, async (run, saves) => {
     using stage = await openStage(run, options, { step: 2, head: 'scalar', rows: pairKind })
     const { model, train, held } = stage

@@ -1,8 +1,8 @@
 // Step 1, supervised fine-tuning: next-token loss on the answers.
 import type { Given, Resolved } from '../base/options.js'
-import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { answerKind } from '../data/tokenize.js'
+import { resolveStage } from './deepspeedConfig.js'
 import type { Evaluation } from './language.js'
 import { trainLanguage } from './language.js'
 import { finishStage, openStage } from './loop.js'
@@ -21,7 +21,7 @@ export interface LanguageResult {
 
 /** Trains the model in `modelNameOrPath` on prompt and answer rows. Only the answer counts unless lossOn is "all". */
 export async function sft(given: Given<typeof sftOptions>, hooks: RunHooks = silent): Promise<LanguageResult> {
-  const options = resolveOptions('sft', sftOptions, given)
+  const options = await resolveStage('sft', sftOptions, given, hooks)
   const countAll = options.lossOn === 'all'
   return withRun('sft', options, hooks, async (run, saves) => {
     using stage = await openStage(run, options, { step: 1, head: 'logprob', rows: answerKind, countAll })

@@ -4,8 +4,9 @@ import { join } from 'node:path'
 import { UsageError } from '../base/errors.js'
 import { ensureWritable, pathExists, readJsonIfThere, writeJson } from '../base/files.js'
 import type { Given, Resolved } from '../base/options.js'
-import { resolveOptions } from '../base/options.js'
+import { flagName, resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
+import { withDeepspeedConfig } from './deepspeedConfig.js'
 import { checkRoom, planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
 import { ppoOptions } from './options.js'
@@ -39,15 +40,17 @@ interface Plan {
   sft: Given<typeof sftOptions>
   reward: Given<typeof rewardOptions>
   ppo: Given<typeof ppoOptions>
+  /** What each step was given for itself, by flag or by --deepspeed-config. */
+  own: Partial<Record<StepName, object>>
 }
 
 /** Runs the steps; each folder D/sft, D/reward, D/ppo is a run's folder of its own. */
 export async function train(given: TrainGiven, hooks: RunHooks = silent): Promise<TrainResult> {
-  const plan = settle(given)
+  const plan = await settle(given, hooks)
   const { shared, steps } = plan
   await checkLengths(plan, hooks)
   await ensureWritable(shared.outputDir)
-  const config = { stage: 'train', ...shared, ...given }
+  const config = { stage: 'train', ...shared, ...given, ...plan.own }
   const result: TrainResult = { ...(await resultsSoFar(shared, config)), outputDir: shared.outputDir }
   await writeJson(join(shared.outputDir, 'config.json'), config)
   for (const [i, step] of steps.entries()) {
@@ -84,7 +87,7 @@ async function resultsSoFar({ outputDir, resume }: Plan['shared'], config: Recor
 
 /** What each step would do. A model that an earlier step has yet to make is taken to be like the one it starts from. */
 export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Promise<StagePlan[]> {
-  const plan = settle(given)
+  const plan = await settle(given, style.hooks ?? silent)
   await checkLengths(plan, style.hooks ?? silent)
   const { actorModelNameOrPath: base, rewardModelNameOrPath } = plan.shared
   const rewardBase = rewardModelNameOrPath ?? base
@@ -98,8 +101,11 @@ export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Pr
 }
 
 /** Every option checked before the first step starts. */
-function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...rest }: TrainGiven): Plan {
-  const shared = resolveOptions('train', pipelineOptions, rest)
+async function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...rest }: TrainGiven, hooks: RunHooks): Promise<Plan> {
+  const { given, note } = await withDeepspeedConfig(pipelineOptions, rest, rest.deepspeedConfig)
+  if (note !== null) hooks.progress.note(note)
+  const shared = resolveOptions('train', pipelineOptions, given)
+  const [s, r, p] = [await own('sft', sftGiven, shared), await own('reward', rewardGiven, shared), await own('ppo', ppoGiven, shared)]
   const { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, maxSeqLen, device, dtype, threads, seed, outputDir, enableTensorboard, tensorboardPath } = shared
   const { saveSteps, saveSeconds, keepLast, keepEvery, resume } = shared
   const saves = { saveSteps, saveSeconds, keepLast, keepEvery, resume }
@@ -109,21 +115,23 @@ function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...rest }: 
   return {
     shared,
     steps: chosenSteps(shared.step),
-    sft: { ...common, ...events('sft'), maxSeqLen, ...own('sft', sftGiven), modelNameOrPath: shared.actorModelNameOrPath, outputDir: at('sft') },
-    reward: { ...common, ...events('reward'), maxSeqLen, ...own('reward', rewardGiven), modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
-    ppo: { ...common, ...events('ppo'), ...own('ppo', ppoGiven), actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
+    sft: { ...common, ...events('sft'), maxSeqLen, ...s, modelNameOrPath: shared.actorModelNameOrPath, outputDir: at('sft') },
+    reward: { ...common, ...events('reward'), maxSeqLen, ...r, modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
+    ppo: { ...common, ...events('ppo'), ...p, actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
+    own: Object.fromEntries(Object.entries({ sft: s, reward: r, ppo: p }).filter(([, values]) => Object.keys(values).length > 0)),
   }
 }
 
-/** The given options of one step, checked and typed; its defaults stay with the step. */
-function own<O extends object>(step: StepName, given: O = {} as O): O {
+/** The options of one step that are given or stand in --deepspeed-config, checked and typed; its defaults stay with the step. */
+async function own<O extends object>(step: StepName, flags: O = {} as O, { deepspeedConfig }: Plan['shared']): Promise<O> {
   const known = stepOptions[step]
-  const unknown = Object.keys(given).find((key) => !(key in known))
+  const unknown = Object.keys(flags).find((key) => !(key in known))
   if (unknown) throw new UsageError('train', `options of the step ${step} that are not shared by all`, unknown, `one of ${Object.keys(known).join(', ')}`)
   // checked under the name that the command line gives them, so that an error says --ppo-gamma
   const name = (key: string): string => prefixedKey(step, key)
+  const { given } = await withDeepspeedConfig(known, flags as Record<string, unknown>, deepspeedConfig, (key) => flagName(name(key)))
   const table = Object.fromEntries(Object.keys(given).map((key) => [name(key), known[key]!]))
-  const values = resolveOptions('train', table, Object.fromEntries(Object.entries(given).map(([key, value]) => [name(key), value as unknown])))
+  const values = resolveOptions('train', table, Object.fromEntries(Object.entries(given).map(([key, value]) => [name(key), value])))
   return Object.fromEntries(Object.keys(given).map((key) => [key, values[name(key)]])) as O
 }
 
