@@ -1,7 +1,8 @@
-// pretrain, sft, reward, ppo, train.
+// pretrain, sft, reward, dpo, ppo, train.
 import { short } from '../base/progress.js'
+import type { DpoResult } from '../stages/dpo.js'
 import type { StagePlan } from '../stages/dryRun.js'
-import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from '../stages/options.js'
+import { dpoOptions, ppoOptions, pretrainOptions, rewardOptions, sftOptions } from '../stages/options.js'
 import type { PpoResult } from '../stages/ppo.js'
 import type { RewardResult } from '../stages/reward.js'
 import type { LanguageResult } from '../stages/sft.js'
@@ -47,6 +48,18 @@ export const reward: CommandSpec = {
     if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planReward(asGiven(given), style(context))])
     const result = await (await import('../stages/reward.js')).reward(asGiven(given), context.hooks)
     return { json: result, text: rewardText(result) }
+  },
+}
+
+export const dpo: CommandSpec = {
+  name: 'dpo',
+  summary: 'in place of steps 2 and 3: direct preference optimisation on {prompt, chosen, rejected} rows',
+  options: dpoOptions,
+  training: true,
+  async run(given, context) {
+    if (context.dryRun) return planned([await (await import('../stages/dryRun.js')).planDpo(asGiven(given), style(context))])
+    const result = await (await import('../stages/dpo.js')).dpo(asGiven(given), context.hooks)
+    return { json: result, text: dpoText(result) }
   },
 }
 
@@ -98,7 +111,7 @@ function languageText(stage: string, { model, before, after }: LanguageResult): 
   ])
 }
 
-function accuracyText({ after }: RewardResult): string {
+function accuracyText({ after }: Pick<RewardResult | DpoResult, 'after'>): string {
   return after ? `${percent(after.accuracy)} (95 % interval ${percent(after.interval[0])} to ${percent(after.interval[1])}, ${after.pairs} pairs)` : '-'
 }
 
@@ -108,6 +121,17 @@ function rewardText(result: RewardResult): string {
     ['reward', 'held-out accuracy', accuracyText(result)],
     ['', 'held-out loss', change(before?.loss, after?.loss)],
     ['', 'mean score', after ? `chosen ${short(after.chosen)}, rejected ${short(after.rejected)}` : '-'],
+    ['', 'model', model ?? 'not kept (no --output-dir)'],
+  ])
+}
+
+function dpoText(result: DpoResult): string {
+  const { model, before, after } = result
+  return table([
+    ['dpo', 'held-out accuracy', accuracyText(result)],
+    ['', 'held-out loss', change(before?.loss, after?.loss)],
+    ['', 'implicit reward', after ? `chosen ${short(after.chosen)}, rejected ${short(after.rejected)}` : '-'],
+    ['', 'log-prob of chosen', change(before?.chosenLogprob, after?.chosenLogprob)],
     ['', 'model', model ?? 'not kept (no --output-dir)'],
   ])
 }

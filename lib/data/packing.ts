@@ -3,7 +3,7 @@
  * sequence b lies at [starts[b], starts[b+1]).
  */
 import { fail } from '../base/errors.js'
-import type { TokenRow } from './records.js'
+import type { PairRow, TokenRow } from './records.js'
 import type { RowList } from './rowList.js'
 
 /** Stands in `targets` where a position predicts nothing: the last token of each sequence. */
@@ -56,6 +56,11 @@ export function packRows(rows: readonly TokenRow[]): PackedBatch {
   }
   const countedPositions = onesOf(targetCounted)
   return { ids, starts, positions, counted, targets, targetCounted, countedPositions, countedTotal: countedPositions.length }
+}
+
+/** Chosen answers first, then rejected ones, as one batch. */
+export function packPairs(pairs: readonly PairRow[]): PackedBatch {
+  return packRows([...pairs.map((p) => p.chosen), ...pairs.map((p) => p.rejected)])
 }
 
 function onesOf(mask: Uint8Array): Int32Array {

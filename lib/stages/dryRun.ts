@@ -16,9 +16,11 @@ import type { DecoderSpec } from '../model/spec.js'
 import type { DType } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import { resolveStage } from './deepspeedConfig.js'
+import { refuseContradictions } from './dpo.js'
+import { DpoReference } from './dpoReference.js'
 import { parameterCount, planMemory } from './memory.js'
 import type { MemoryPlan, PlannedModel } from './memory.js'
-import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from './options.js'
+import { dpoOptions, ppoOptions, pretrainOptions, rewardOptions, sftOptions } from './options.js'
 import { loraOf } from './loop.js'
 import { actorLora, criticLora } from './ppoModels.js'
 import { rowsOf } from './rows.js'
@@ -137,6 +139,23 @@ export async function planReward(given: Given<typeof rewardOptions>, style: Prev
     return { memory: planMemory([{ spec, head: 'scalar', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing, lora: loraOf(o) }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
   }
   return plan({ stage: 'reward', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewPair, need, style })
+}
+
+export async function planDpo(given: Given<typeof dpoOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
+  const hooks = style.hooks ?? silent
+  const o = await resolveStage('dpo', dpoOptions, given, hooks)
+  refuseContradictions(o)
+  await DpoReference.check(o, hooks)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen, hooks)
+  const { spec, maxSeqLen } = source
+  const reference = (await loadSpec(o.referenceModelNameOrPath ?? o.modelNameOrPath, hooks)).spec
+  const need = (rows: RowList<unknown>) => {
+    const models: PlannedModel[] = [{ spec, head: 'logprob', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing, lora: loraOf(o) }]
+    // one that is asked before training is gone when memory is most needed
+    if (!o.referenceFree && !o.precomputeReference) models.push({ spec: reference, head: 'logprob', trained: false, positions: o.maxSeqLen })
+    return { memory: planMemory(models, o.dtype as DType, { tokens: largest(lengthsOf(rows), o.perDeviceTrainBatchSize) }), steps: stepsFor(rows.length, o) }
+  }
+  return plan({ stage: 'dpo', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewPair, need, style })
 }
 
 /** Prompt and answer must fit the positions of every model that sees them. */

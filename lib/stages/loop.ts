@@ -83,8 +83,16 @@ export interface LoopStep {
   fields: string[]
 }
 
+/** What a stage keeps in checkpoints besides its model and the loop. */
+export interface KeptBesides {
+  /** Before the first step of this process; null where the run starts anew. */
+  begin(resumed: RunCheckpoint | null): Promise<void>
+  parts(): Record<string, Snapshot>
+}
+
 export interface TrainLoop<E> {
   decoder: Decoder
+  kept?: KeptBesides
   /** How many rows (or packs) an epoch has. */
   rows: number
   evaluate(step: number): Promise<E | null>
@@ -101,15 +109,17 @@ export interface Training {
  * Evaluates, trains all steps, evaluates again; goes on where a checkpoint was taken. Ctrl-C ends it after the step it is
  * in. Error: a checkpoint of other rows or of another model.
  */
-export async function trainLoop<E>({ run, saves }: Training, { decoder, rows, evaluate, step }: TrainLoop<E>, options: TrainLoopOptions): Promise<{ before: E | null; after: E | null }> {
+export async function trainLoop<E>({ run, saves }: Training, { decoder, kept, rows, evaluate, step }: TrainLoop<E>, options: TrainLoopOptions): Promise<{ before: E | null; after: E | null }> {
   const perStep = options.perDeviceTrainBatchSize * options.gradientAccumulationSteps
   const total = totalSteps(rows, perStep, options)
   const trainer = new Trainer(decoder, options, total)
   try {
     const resumed = saves.begin(decoder.device)
     if (resumed) await trainer.restore(await resumed.part('model'))
-    const loop = resumed ? loopState<E>(resumed, rows) : { rows, before: await evaluate(0) }
-    const snapshot = (): Record<string, Snapshot> => ({ model: trainer.snapshot(), loop: { numbers: { ...loop }, tensors: [] } })
+    const stored = resumed && loopState<E>(resumed, rows)
+    await kept?.begin(resumed)
+    const loop = stored ?? { rows, before: await evaluate(0) }
+    const snapshot = (): Record<string, Snapshot> => ({ model: trainer.snapshot(), loop: { numbers: { ...loop }, tensors: [] }, ...kept?.parts() })
     const throughput = new Throughput()
     run.progress.start()
     let done = resumed?.state.step ?? 0

@@ -2,6 +2,7 @@
 // lists the differences. The command line turns the keys into kebab-case flags.
 import { option } from '../base/options.js'
 import { scheduleNames } from '../optim/schedules.js'
+import { dpoLossTypes } from '../rlhf/dpoLoss.js'
 import { defaultDtype, devicePattern } from '../tensor/device.js'
 
 const ZERO = 'ZeRO sharding'
@@ -81,11 +82,13 @@ const oneModel = {
   dropout: noDropout,
 }
 
+const noPrintLoss = { printLoss: option.unused(false, 'the loss of every step is in metrics.jsonl') }
+
 const sftLater = {
   ...oneModel,
   sftOnlyDataPath: option.later(null, `${FEATURES}; until then, an sft run of its own on these files`, ['none']),
   eotToken: option.unused(null, 'a detail of --add-eot-token, which is off'),
-  printLoss: option.unused(false, 'the loss of every step is in metrics.jsonl'),
+  ...noPrintLoss,
 }
 
 const rewardLater = {
@@ -94,12 +97,16 @@ const rewardLater = {
   evalIters: option.unused(100, 'all held-out rows are evaluated'),
 }
 
+const noOffloadedReference = { offloadReferenceModel: option.later(false, ZERO) }
+
+const dpoLater = { ...oneModel, ...noOffloadedReference, ...noPrintLoss }
+
 const ppoLater = {
   ...everyProgram,
   ...padding,
   actorZeroStage: option.later(0, ZERO),
   criticZeroStage: option.later(0, ZERO),
-  offloadReferenceModel: option.later(false, ZERO),
+  ...noOffloadedReference,
   offloadRewardModel: option.later(false, ZERO),
   actorDropout: noDropout,
   criticDropout: noDropout,
@@ -173,6 +180,26 @@ export const rewardOptions = {
   ...outputOptions,
   ...saveOptions,
   ...rewardLater,
+}
+
+export const dpoOptions = {
+  ...modelOption,
+  referenceModelNameOrPath: option.optionalText('the frozen reference; without it the model that training starts from'),
+  ...dataOptions,
+  beta: option.number(0.1, 'strength of the pull towards the reference', { min: 1e-6 }),
+  labelSmoothing: option.number(0, 'assumed share of swapped labels (cDPO); for --loss-type sigmoid', { min: 0, max: 0.5 }),
+  lossType: option.choice('sigmoid', dpoLossTypes, 'sigmoid is DPO'),
+  lengthNormalize: option.flag(false, 'compare mean log-probs per answer token, not sums: as TRL does for ipo'),
+  referenceFree: option.flag(false, 'no reference: all its log-probs are taken to be 0'),
+  precomputeReference: option.flag(false, "the reference's log-probs in one pass before training, which then runs without it: less memory, the same bits"),
+  learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
+  ...trainOptions,
+  gradientCheckpointing: checkpointing,
+  ...loraOptions,
+  ...machineOptions,
+  ...outputOptions,
+  ...saveOptions,
+  ...dpoLater,
 }
 
 const { perDeviceTrainBatchSize: _t, perDeviceEvalBatchSize: _e, weightDecay: _w, ...ppoTrain } = trainOptions

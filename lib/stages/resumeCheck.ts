@@ -9,6 +9,7 @@ import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { RunCheckpoint, listCheckpoints } from '../checkpoint/runCheckpoint.js'
 import { readChecksums } from '../checkpoint/checksums.js'
+import { dpo } from './dpo.js'
 import { ppo } from './ppo.js'
 import { pretrain } from './pretrain.js'
 import { reward } from './reward.js'
@@ -16,7 +17,7 @@ import { sft } from './sft.js'
 import { silent } from './shared.js'
 import { resumeCheckOptions } from './useOptions.js'
 
-const stages: Record<string, (given: never, hooks: RunHooks) => Promise<unknown>> = { pretrain, sft, reward, ppo }
+const stages: Record<string, (given: never, hooks: RunHooks) => Promise<unknown>> = { pretrain, sft, reward, dpo, ppo }
 
 export interface ResumeCheckResult {
   /** Optimizer steps of the two checkpoints. */

@@ -4,7 +4,7 @@ import { short } from '../base/progress.js'
 import { RandomSequence, randomPurpose, streamNumber } from '../base/random.js'
 import type { RunHooks } from '../base/run.js'
 import { RunningSums, wilsonInterval } from '../base/statistics.js'
-import { packRows } from '../data/packing.js'
+import { packPairs } from '../data/packing.js'
 import type { PairRow } from '../data/records.js'
 import { rowPieces } from '../data/rowList.js'
 import type { RowList } from '../data/rowList.js'
@@ -60,9 +60,6 @@ function shuffleLabels(pairs: RowList<PairRow>, seed: number): RowList<PairRow> 
   }
   return { length: pairs.length, at, tokens: (index) => pairs.tokens(index), dispose: () => pairs.dispose() }
 }
-
-/** Chosen answers first, then rejected ones, as one packed batch. */
-const packPairs = (pairs: readonly PairRow[]) => packRows([...pairs.map((p) => p.chosen), ...pairs.map((p) => p.rejected)])
 
 /** Scores of one batch: values [2n], those of the chosen answers first. */
 class PairScores {

@@ -8,6 +8,7 @@ import type { ExecutionContext } from 'ava'
 import { Interrupted } from '../../../lib/base/errors.js'
 import { Progress } from '../../../lib/base/progress.js'
 import { listCheckpoints } from '../../../lib/checkpoint/runCheckpoint.js'
+import { dpo } from '../../../lib/stages/dpo.js'
 import { ppo } from '../../../lib/stages/ppo.js'
 import { pretrain } from '../../../lib/stages/pretrain.js'
 import { resumeCheck } from '../../../lib/stages/resumeCheck.js'
@@ -40,6 +41,8 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
     'sft in bf16, accumulated': { stage: sft as Stage, options: { ...one, dtype: 'bf16', gradientAccumulationSteps: 2, perDeviceTrainBatchSize: 3 }, models: ['model'] },
     'sft with LoRA': { stage: sft as Stage, options: { ...one, loraDim: 3, loraDropout: 0.3, loraLearningRate: 0.01, onlyOptimizeLora: true }, models: ['model', 'adapter'] },
     reward: { stage: reward as Stage, options: { ...one, centerRewardsCoefficient: 0.01 }, models: ['model'] },
+    dpo: { stage: dpo as Stage, options: one, models: ['model'] },
+    'dpo, reference asked before': { stage: dpo as Stage, options: { ...one, precomputeReference: true, lossType: 'ipo', lengthNormalize: true }, models: ['model'] },
     ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, actorLoraDim: 2, criticLoraDim: 4, actorLoraModuleName: ['layers.1.'], klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, evalInterval: 3, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
   }
 }
@@ -63,7 +66,7 @@ async function cutAt(whole: string, step: number, to: string): Promise<void> {
   await appendFile(join(to, 'metrics.jsonl'), '{"stage":"sft","step":99,"torn')
 }
 
-for (const name of slow ? ['ppo'] : ['pretrain', 'sft', 'sft in bf16, accumulated', 'sft with LoRA', 'reward', 'ppo'])
+for (const name of slow ? ['ppo'] : ['pretrain', 'sft', 'sft in bf16, accumulated', 'sft with LoRA', 'reward', 'dpo', 'dpo, reference asked before', 'ppo'])
   test(`${name}: from every checkpoint on, weights, samples and metrics are those of the whole run`, async (t) => {
     const { stage, options, models } = (await cases(t))[name]!
     const folder = await temporaryFolder(t)

@@ -10,7 +10,7 @@ import { flagName, resolveOptions } from '../../../lib/base/options.js'
 import type { Option, OptionTable } from '../../../lib/base/options.js'
 import { commands } from '../../../lib/cli/commands.js'
 import { addFlags, normalize } from '../../../lib/cli/flags.js'
-import { ppoOptions, pretrainOptions, rewardOptions, sftOptions } from '../../../lib/stages/options.js'
+import { dpoOptions, ppoOptions, pretrainOptions, rewardOptions, sftOptions } from '../../../lib/stages/options.js'
 import { cells, sectionsOf } from './markdown.js'
 
 const shared =
@@ -29,7 +29,7 @@ interface Program {
 const programs: Program[] = [
   { title: 'Step 1,', table: sftOptions, flags: `${single} sft_only_data_path eot_token print_loss`.split(' ') },
   { title: 'Step 2, the reward model', table: rewardOptions, flags: `${single} num_padding_at_beginning eval_interval eval_iters`.split(' ') },
-  { title: 'Step 2 by DPO', table: {}, flags: `${single} offload_reference_model beta label_smoothing print_loss`.split(' ') },
+  { title: 'Step 2 by DPO', table: dpoOptions, flags: `${single} offload_reference_model beta label_smoothing print_loss`.split(' ') },
   {
     title: 'Step 3, PPO',
     table: ppoOptions,
@@ -101,6 +101,7 @@ test('the flags of our own are all listed, with command and default', (t) => {
   const commands: [string, Program][] = [
     ['sft', programs[0]!],
     ['reward', programs[1]!],
+    ['dpo', programs[2]!],
     ['ppo', programs[3]!],
   ]
   const expected = commands.flatMap(([command, { table, flags }]) => {
@@ -137,6 +138,10 @@ const reward = `--data_path a.jsonl --data_split 2,4,4 --model_name_or_path m --
   --dropout 0.0 --per_device_train_batch_size 16 --per_device_eval_batch_size 16 --max_seq_len 512 --learning_rate 5e-5
   --num_train_epochs 1 --gradient_accumulation_steps 4 --lr_scheduler_type cosine --num_warmup_steps 0 --seed 1234
   --zero_stage 0 --eval_interval 50 --eval_iters 20 --deepspeed --output_dir out`
+const dpo = `--data_path a.jsonl --data_split 2,4,4 --model_name_or_path out/sft --per_device_train_batch_size 8
+  --per_device_eval_batch_size 8 --max_seq_len 512 --learning_rate 1e-3 --weight_decay 0.1 --num_train_epochs 1 --dropout 0.0
+  --gradient_accumulation_steps 1 --lr_scheduler_type cosine --num_warmup_steps 0 --seed 1234 --zero_stage 0 --beta 0.1
+  --label_smoothing 0.0 --lora_module_name decoder.layers. --compute_fp32_loss --print_loss --deepspeed --output_dir out`
 const ppo = `--data_path a.jsonl --data_split 2,4,4 --actor_model_name_or_path out/sft --critic_model_name_or_path out/reward
   --num_padding_at_beginning 1 --per_device_generation_batch_size 4 --per_device_training_batch_size 4 --generation_batches 1
   --ppo_epochs 1 --max_answer_seq_len 256 --max_prompt_seq_len 256 --actor_learning_rate 9.65e-6 --critic_learning_rate 5e-6
@@ -147,9 +152,10 @@ const ppo = `--data_path a.jsonl --data_split 2,4,4 --actor_model_name_or_path o
   --unsup_coef 27.8 --preprocessing_num_workers 4 --print_answers --print_answers_interval 10 --align_overflow
   --test_stop_step 5 --output_dir out`
 
-test('command lines of the three programs are taken as they stand', (t) => {
+test('command lines of the four programs are taken as they stand', (t) => {
   t.like(resolved('sft', sft), { dataPath: ['a.jsonl', 'b.jsonl', 'c.jsonl', 'd.jsonl'], learningRate: 9.65e-6, weightDecay: 0, numTrainEpochs: 16, loraDim: 128, loraModuleName: ['decoder.layers.'], loraLearningRate: 5e-4, onlyOptimizeLora: true, outputDir: 'out' })
   t.like(resolved('reward', reward), { dropout: 0, gradientAccumulationSteps: 4, evalInterval: 50, outputDir: 'out' })
+  t.like(resolved('dpo', dpo), { beta: 0.1, labelSmoothing: 0, lossType: 'sigmoid', outputDir: 'out' })
   t.like(resolved('ppo', ppo), { perDeviceTrainingBatchSize: 4, actorWeightDecay: 0.1, numWarmupSteps: 100, seed: 1234, outputDir: 'out' })
 })
 
@@ -159,6 +165,7 @@ test('what asks for something that comes later is refused by its flag', (t) => {
     ['sft', sft, '--sft_only_data_path e.jsonl'],
     ['reward', reward, '--zero_stage 3'],
     ['reward', reward, '--offload'],
+    ['dpo', dpo, '--offload_reference_model'],
     ['ppo', ppo, '--critic_zero_stage 3'],
     ['ppo', ppo, '--inference_tp_size 2'],
     ['ppo', ppo, '--enable_mixed_precision_lora'],
@@ -171,7 +178,7 @@ test('what asks for something that comes later is refused by its flag', (t) => {
   }
 })
 
-for (const { title, table, flags } of programs.filter((p) => Object.keys(p.table).length > 0)) {
+for (const { title, table, flags } of programs) {
   test(`${title}: every no-op flag takes the values under "Here" and no other`, (t) => {
     for (const [key, o] of flags.map((f) => [keyOf(f), table[keyOf(f)]] as const)) {
       if (o?.kind !== 'later') continue

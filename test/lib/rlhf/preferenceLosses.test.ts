@@ -1,6 +1,6 @@
 import test from 'ava'
 import { ThreefoldError } from '../../../lib/base/errors.js'
-import { dpoLoss } from '../../../lib/rlhf/dpoLoss.js'
+import { dpoLoss, dpoLossTypes } from '../../../lib/rlhf/dpoLoss.js'
 import { logSigmoid, sigmoid } from '../../../lib/rlhf/logSigmoid.js'
 import { pairwiseLoss } from '../../../lib/rlhf/pairwiseLoss.js'
 import { assertSlopes, formulaFixture, gap, normals, oracleTolerance, randomCases, randomCuts, splitTolerance } from './support.js'
@@ -72,15 +72,30 @@ test('gradients of the pairwise loss are its slopes', (t) => {
   }
 })
 
-test('gradients of the DPO loss are its slopes', (t) => {
-  for (const random of randomCases(40, 42)) {
-    const n = 1 + random.below(8)
-    const [policyChosen, policyRejected] = [normals(random, n, 5, -20), normals(random, n, 5, -20)]
-    const rest = { refChosen: normals(random, n, 5, -20), refRejected: normals(random, n, 5, -20), beta: 0.3, labelSmoothing: 0.1 * random.below(4), count: n + random.below(10) }
-    const { gradChosen, gradRejected } = dpoLoss({ policyChosen, policyRejected, ...rest })
-    assertSlopes(t, (x) => dpoLoss({ policyChosen: x, policyRejected, ...rest }).loss, policyChosen, gradChosen)
-    assertSlopes(t, (x) => dpoLoss({ policyChosen, policyRejected: x, ...rest }).loss, policyRejected, gradRejected)
-  }
+for (const type of dpoLossTypes)
+  test(`gradients of the DPO loss are its slopes: ${type}`, (t) => {
+    for (const random of randomCases(40, 42)) {
+      const n = 1 + random.below(8)
+      const [policyChosen, policyRejected] = [normals(random, n, 5, -20), normals(random, n, 5, -20)]
+      const labelSmoothing = type === 'sigmoid' ? 0.1 * random.below(4) : 0
+      const rest = { type, refChosen: normals(random, n, 5, -20), refRejected: normals(random, n, 5, -20), beta: 0.3, labelSmoothing, count: n + random.below(10) }
+      const { gradChosen, gradRejected } = dpoLoss({ policyChosen, policyRejected, ...rest })
+      assertSlopes(t, (x) => dpoLoss({ policyChosen: x, policyRejected, ...rest }).loss, policyChosen, gradChosen)
+      assertSlopes(t, (x) => dpoLoss({ policyChosen, policyRejected: x, ...rest }).loss, policyRejected, gradRejected)
+    }
+  })
+
+test('hinge and IPO by hand', (t) => {
+  // d = (-3 + 4) - (-9 + 5) = 5 and (-2 + 1) - (-2 + 2) = -1
+  const pairs = { policyChosen: [-3, -2], policyRejected: [-9, -2], refChosen: [-4, -1], refRejected: [-5, -2], beta: 0.25, labelSmoothing: 0, count: 2 }
+  const hinge = dpoLoss({ type: 'hinge', ...pairs })
+  t.is(hinge.loss, (0 + 1.25) / 2, 'a margin beyond 1 costs nothing')
+  t.deepEqual([Array.from(hinge.gradChosen), Array.from(hinge.gradRejected)], [[0, -0.125], [-0, 0.125]])
+  const ipo = dpoLoss({ type: 'ipo', ...pairs })
+  t.is(ipo.loss, (3 ** 2 + 3 ** 2) / 2, 'from 1 / (2 beta) = 2, on either side')
+  t.deepEqual([Array.from(ipo.gradChosen), Array.from(ipo.gradRejected)], [[3, -3], [-3, 3]])
+  for (const { rewardsChosen, rewardsRejected, correct } of [hinge, ipo, dpoLoss(pairs)]) t.deepEqual([Array.from(rewardsChosen), Array.from(rewardsRejected), correct], [[0.25, -0.25], [-1, 0], 1], 'rewards are the same for all')
+  for (const type of dpoLossTypes) t.true(Number.isNaN(dpoLoss({ type, ...pairs, policyChosen: [NaN, 0] }).loss), `${type}: what is not finite shows`)
 })
 
 test('micro-batches of both losses add up to the whole', (t) => {
