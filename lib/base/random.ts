@@ -50,7 +50,7 @@ export function philox(counter: PhiloxCounter, key: PhiloxKey): [number, number,
 }
 
 /** What a stream of numbers is for. A new purpose takes a new number; an old one never changes. */
-export const randomPurpose = { split: 1, blend: 2, epoch: 3, evalBlend: 4, generatedData: 5, bootstrap: 6, weights: 7, labels: 8, loraInit: 11, loraDropout: 12 } as const
+export const randomPurpose = { split: 1, blend: 2, epoch: 3, evalBlend: 4, generatedData: 5, bootstrap: 6, weights: 7, labels: 8, dropout: 9, loraInit: 11, loraDropout: 12 } as const
 
 /** The stream number of one purpose and an index within it (an epoch, a dataset): distinct pairs never meet. */
 export function streamNumber(purpose: number, index = 0): number {
@@ -107,6 +107,11 @@ export function uniform(seed: number, stream: number, position: number): number 
   const block = Math.floor(position / 4)
   const words = philox([lowWord(block), highWord(block), lowWord(stream), highWord(stream)], [lowWord(seed), highWord(seed)])
   return words[position % 4]! / twoTo32
+}
+
+/** 64 bits at one position of a stream, as two words for the device, the lower first: a seed of its own for each step. */
+export function seedAt(seed: number, stream: number, position: number): Int32Array {
+  return Int32Array.from(philox([lowWord(position), highWord(position), lowWord(stream), highWord(stream)], [lowWord(seed), highWord(seed)]).slice(0, 2))
 }
 
 /** A permutation of 0 .. n-1 (Fisher-Yates) that depends on n, seed and stream alone. n < 2^31. */

@@ -64,6 +64,8 @@ export interface PackedRows {
   positions: Int32Array
   /** With a cache: page * pageSize + place, one per token. */
   slots?: Int32Array
+  /** For dropout: [B] the number of each sequence within the optimizer step. */
+  rowNumbers?: Int32Array
 }
 /** One new token per sequence. */
 export interface DecodeRows {
@@ -133,6 +135,16 @@ export interface UnitLayout {
   slots: ParamSlot[]
 }
 
+/** Shares to drop of attention's probabilities and of what each half adds to the residual. */
+export interface LayerDropout {
+  attention: number
+  residual: number
+  /** [2] of the optimizer step: the low and the high half. */
+  seed: Int32Array
+  /** Place in the model. */
+  layer: number
+}
+
 export interface LayerCall {
   params: Tensor
   x: Tensor
@@ -140,6 +152,7 @@ export interface LayerCall {
   rotaryTable?: Tensor | null
   keys?: Tensor | null
   values?: Tensor | null
+  dropout?: LayerDropout | null
 }
 export interface NativeLayer {
   layout(): UnitLayout
@@ -250,6 +263,8 @@ export interface Native {
   fill(device: NativeDevice, o: { out: Tensor; value: number }): void
   cast(device: NativeDevice, o: { in: Tensor; out: Tensor }): void
   add(device: NativeDevice, o: { a: Tensor; b: Tensor; out: Tensor }): void
+  /** x with a share p of its elements 0 and the others divided by 1 - p: of the embeddings, and of their gradient. */
+  dropout(device: NativeDevice, o: { x: Tensor; batch: NativeBatch; p: number; seed: Int32Array }): Tensor
   /** average -= (average - value) (1 - decay), fp32. */
   ema(device: NativeDevice, o: { average: Tensor; value: Tensor; decay: number }): void
 

@@ -26,10 +26,12 @@ export interface PackedBatch {
   readonly countedPositions: Int32Array
   /** M, the number of counted targets. */
   readonly countedTotal: number
+  /** [B] the number of each sequence within its optimizer step, which dropout draws by. */
+  readonly rowNumbers: Int32Array
 }
 
-/** Packs rows in the given order. Every row has at least one token. */
-export function packRows(rows: readonly TokenRow[]): PackedBatch {
+/** Packs rows in the given order. Every row has at least one token. `number`: of row b within the optimizer step, where there is one. */
+export function packRows(rows: readonly TokenRow[], number: (b: number) => number = (b) => b): PackedBatch {
   if (rows.length === 0) fail('data', 'at least one row in a batch', 'none', 'a larger dataset or a smaller batch')
   const starts = new Int32Array(rows.length + 1)
   for (const [b, row] of rows.entries()) {
@@ -55,12 +57,12 @@ export function packRows(rows: readonly TokenRow[]): PackedBatch {
     }
   }
   const countedPositions = onesOf(targetCounted)
-  return { ids, starts, positions, counted, targets, targetCounted, countedPositions, countedTotal: countedPositions.length }
+  return { ids, starts, positions, counted, targets, targetCounted, countedPositions, countedTotal: countedPositions.length, rowNumbers: Int32Array.from(rows, (_, b) => number(b)) }
 }
 
-/** Chosen answers first, then rejected ones, as one batch. */
-export function packPairs(pairs: readonly PairRow[]): PackedBatch {
-  return packRows([...pairs.map((p) => p.chosen), ...pairs.map((p) => p.rejected)])
+/** Chosen answers first, then rejected ones, as one batch. `first`: the number of the first pair within the step. */
+export function packPairs(pairs: readonly PairRow[], first = 0): PackedBatch {
+  return packRows([...pairs.map((p) => p.chosen), ...pairs.map((p) => p.rejected)], (b) => 2 * (first + (b % pairs.length)) + (b < pairs.length ? 0 : 1))
 }
 
 function onesOf(mask: Uint8Array): Int32Array {

@@ -54,7 +54,7 @@ export async function makeRollouts(actor: Decoder, prompts: readonly Prompt[], o
 }
 
 /** Rollouts as packed rows in which the answer's tokens count. */
-export function packRollouts(rollouts: readonly Rollout[]): PackedBatch {
+export function packRollouts(rollouts: readonly Rollout[], first = 0): PackedBatch {
   return packRows(
     rollouts.map(({ prompt, answer }): TokenRow => {
       const ids = new Int32Array(prompt.length + answer.length)
@@ -62,6 +62,7 @@ export function packRollouts(rollouts: readonly Rollout[]): PackedBatch {
       ids.set(answer, prompt.length)
       return { ids, counted: new Uint8Array(ids.length).fill(1, prompt.length) }
     }),
+    (b) => first + b,
   )
 }
 

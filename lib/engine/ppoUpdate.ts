@@ -37,11 +37,12 @@ export async function actorStep(actor: Decoder, trainer: Trainer, microBatches: 
   const count = answerTokens(microBatches)
   return trainer.step(async () => {
     const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, gap: 0 }
+    let first = 0
     for (const part of microBatches) {
       const old = { oldLogprobs: flat(part, (e) => e.logprobs), advantages: flat(part, (e) => e.advantages) }
       await trainLogprobs(
         actor,
-        packRollouts(part),
+        packRollouts(part, first),
         (logprobs, entropy) => {
           const result = clippedPolicyLoss({ logprobs, ...old, clipLow: o.clipRange, clipHigh: o.clipRange, count })
           const entropySum = entropy!.reduce((s, x) => s + x, 0)
@@ -56,6 +57,7 @@ export async function actorStep(actor: Decoder, trainer: Trainer, microBatches: 
         },
         { temperature: o.temperature, entropy: true },
       )
+      first += part.length
     }
     return sum
   })
@@ -70,9 +72,11 @@ export async function criticStep(critic: Decoder, trainer: Trainer, microBatches
   const count = answerTokens(microBatches)
   return trainer.step(async () => {
     const sum = { loss: 0, clipFraction: 0 }
+    let first = 0
     for (const part of microBatches) {
       const old = { oldValues: flat(part, (e) => e.values), returns: flat(part, (e) => e.returns) }
-      const batch = packRollouts(part)
+      const batch = packRollouts(part, first)
+      first += part.length
       await trainValues(critic, batch, batch.countedPositions, (values) => {
         const result = clippedValueLoss({ values, ...old, clip: o.valueClipRange, count })
         sum.loss += result.loss

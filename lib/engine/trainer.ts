@@ -1,5 +1,6 @@
 // One optimizer step of one model: gradients in, schedule, clipping, AdamW; non-finite steps are skipped and counted.
 import { fail } from '../base/errors.js'
+import { randomPurpose, seedAt, streamNumber } from '../base/random.js'
 import { expectUnchanged, putBack, taken } from '../checkpoint/snapshot.js'
 import type { Snapshot, Stored } from '../checkpoint/snapshot.js'
 import type { Decoder } from '../model/decoder.js'
@@ -40,6 +41,8 @@ export class Trainer {
     readonly options: TrainerOptions,
     /** Applied steps the schedule is made for. */
     readonly totalSteps: number,
+    /** Share to drop in passes of training; masks follow from the seed and the step. */
+    readonly dropout: { p: number; seed: number } = { p: 0, seed: 0 },
   ) {
     const { adamBeta1: beta1, adamBeta2: beta2, adamEps: eps, weightDecay, maxGradNorm } = options
     this.optimizer = new AdamW(decoder.device, decoder.trainables, { beta1, beta2, eps, weightDecay, maxGradNorm })
@@ -53,7 +56,7 @@ export class Trainer {
     const { options, optimizer, decoder } = this
     optimizer.zeroGrad()
     decoder.lora?.drop(optimizer.step + this.skipped)
-    const result = await backward()
+    const result = await this.#dropping(backward)
     const learningRate = this.#rate(options.learningRate)
     const finite = Number.isFinite(result.loss)
     const { gradNorm, applied } = finite ? await optimizer.update(learningRate, this.#rate(options.loraLearningRate ?? options.learningRate)) : { gradNorm: Number.NaN, applied: false }
@@ -66,6 +69,18 @@ export class Trainer {
   #rate(baseLr: number): number {
     const { lrSchedulerType: type, numWarmupSteps: warmupSteps } = this.options
     return learningRateAt({ type, baseLr, step: this.optimizer.step, warmupSteps, totalSteps: this.totalSteps })
+  }
+
+  /** Of the steps so far, skipped ones too: actor and critic draw from streams of their own. */
+  async #dropping<R>(backward: () => Promise<R>): Promise<R> {
+    const { decoder, dropout, optimizer } = this
+    const stream = streamNumber(randomPurpose.dropout, decoder.headKind === 'scalar' ? 1 : 0)
+    decoder.dropout = dropout.p > 0 ? { p: dropout.p, seed: seedAt(dropout.seed, stream, optimizer.step + this.skipped) } : null
+    try {
+      return await backward()
+    } finally {
+      decoder.dropout = null
+    }
   }
 
   #count(applied: boolean, loss: number, gradNorm: number): void {

@@ -1,7 +1,7 @@
 // The ops of a decoder outside its layers, each forward with its step on the tape: embedding, projection, norm. An input is
 // consumed: freed at once, or kept by the tape until its step has run.
 import { native } from '../binding/native.js'
-import type { NativeDevice, Tensor } from '../tensor/device.js'
+import type { NativeBatch, NativeDevice, Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import type { Tape } from '../tensor/tape.js'
 import type { Unit } from './unit.js'
@@ -39,6 +39,14 @@ export function embed({ device, tape }: Run, unit: Unit, o: { ids: Int32Array; s
       })
       return null
     })
+  return out
+}
+
+/** x [T, H] with a share p of its elements 0 and the others divided by 1 - p; the batch says of which sequences. */
+export function dropout({ device, tape }: Run, x: Tensor, o: { p: number; seed: Int32Array; batch: NativeBatch }): Tensor {
+  using scope = new Scope()
+  const out = native().dropout(device, { x: scope.own(x), ...o })
+  tape?.record((dout) => native().dropout(device, { x: dout, ...o }))
   return out
 }
 

@@ -5,7 +5,7 @@ import type { DecodeRows, LayerCall, NativeBatch, NativeLayer, PackedRows } from
 import type { DType, NativeDevice, Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import type { Tape } from '../tensor/tape.js'
-import { embed, linear, norm } from './coarse.js'
+import { dropout, embed, linear, norm } from './coarse.js'
 import type { Lora } from './lora.js'
 import { rotaryTable } from './rotary.js'
 import type { DecoderSpec, HeadKind } from './spec.js'
@@ -22,6 +22,13 @@ export interface CacheTensors {
   values: Tensor[]
 }
 
+/** Training drops a share p of the elements wherever transformers does for the family. */
+export interface Dropout {
+  p: number
+  /** [2] of the optimizer step: masks follow from it, from the place in the model, and from a token's row and position. */
+  seed: Int32Array
+}
+
 export class Decoder {
   readonly embed: Unit
   readonly layers: Unit[]
@@ -35,6 +42,8 @@ export class Decoder {
   gradientCheckpointing = false
   /** Low-rank factors that train in the place of the layers' matrices. */
   lora: Lora | null = null
+  /** Of passes with a tape; the others never drop. Error: rows without rowNumbers. */
+  dropout: Dropout | null = null
 
   /**
    * All parameters 0; the caller loads or initialises them.
@@ -99,8 +108,10 @@ export class Decoder {
     this.#checkPositions(rows.positions)
     using scope = new Scope()
     const batch = (tape?.save.bind(tape) ?? scope.own.bind(scope))(new (native().Batch)(this.device, rows)) as NativeBatch
+    const drop = tape && this.dropout
     let x = this.#embed(rows, tape)
-    for (let i = 0; i < this.layers.length; i++) x = this.#layer(i, x, batch, tape, cache)
+    if (drop && this.spec.dropsEmbedding) x = dropout(this.#run(tape), x, { ...drop, batch })
+    for (let i = 0; i < this.layers.length; i++) x = this.#layer(i, x, batch, tape, cache, drop)
     if (this.spec.finalNorm) x = norm(this.#run(tape), this.head, 'norm', this.spec, x)
     return this.head.has('project.weight') ? linear(this.#run(tape), this.head, 'project.weight', x) : x
   }
@@ -126,11 +137,11 @@ export class Decoder {
     return spec.embedNorm ? norm(run, this.embed, 'norm', { norm: 'layer', normEps: spec.normEps, normOffset: 0 }, x) : x
   }
 
-  #layer(i: number, x: Tensor, batch: NativeBatch, tape: Tape | null, cache: CacheTensors | null): Tensor {
+  #layer(i: number, x: Tensor, batch: NativeBatch, tape: Tape | null, cache: CacheTensors | null, drop: Dropout | null): Tensor {
     const unit = this.layers[i]!
     const plan = this.plans[i]!
     const rotaryTable = this.#rotary[this.spec.layerKinds[i]!.rope] ?? null
-    const call = { params: unit.params, x, batch, rotaryTable }
+    const call: LayerCall = { params: unit.params, x, batch, rotaryTable, dropout: drop && { attention: drop.p, residual: this.spec.dropsResidual ? drop.p : 0, seed: drop.seed, layer: i } }
     using scope = new Scope()
     if (tape) tape.save(x)
     else scope.own(x)

@@ -44,6 +44,9 @@ export interface DecoderSpec extends Omit<LayerNumbers, Derived> {
   positionLimit?: string
   /** The embedding of this id gets no gradient, as padding_idx in PyTorch (its use as an output still does). */
   paddingId: number | null
+  /** Where transformers drops besides attention's probabilities: the embeddings, and what each half of a layer adds to the residual. */
+  dropsEmbedding: boolean
+  dropsResidual: boolean
   /** Standard deviation of fresh weights. */
   initStd: number
 }
@@ -60,6 +63,8 @@ export const plainSpec = {
   embedNorm: false,
   headBias: false,
   logitSoftcap: 0,
+  dropsEmbedding: false,
+  dropsResidual: false,
 } as const satisfies Partial<DecoderSpec>
 
 /** All layers alike: every key seen, or the newest `window` ones. */

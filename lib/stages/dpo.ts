@@ -120,9 +120,11 @@ async function trainDpo(training: Training, decoder: Decoder, reference: DpoRefe
   const step = async (trainer: Trainer, chosen: Int32Array): Promise<LoopStep> => {
     const sums = new PairSums(options)
     let tokens = 0
+    let done = 0
     const report = await trainer.step(async () => {
       for (const part of pieces(Array.from(chosen), options.perDeviceTrainBatchSize)) {
-        const batch = packPairs(part.map((i) => train.at(i)))
+        const batch = packPairs(part.map((i) => train.at(i)), done)
+        done += part.length
         tokens += batch.ids.length
         const ref = await reference.logprobs('train', part, batch)
         await trainAnswers(decoder, batch, (policy) => sums.add(batch, policy, ref, chosen.length))

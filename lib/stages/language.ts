@@ -47,7 +47,13 @@ export async function trainLanguage(training: Training, decoder: Decoder, groups
     return result
   }
   const step = async (trainer: Trainer, chosen: Int32Array): Promise<LoopStep> => {
-    const batches = pieces(Array.from(chosen), options.perDeviceTrainBatchSize).map((piece) => packRows(piece.flatMap((g) => groups.rows(g))))
+    let packed = 0
+    const batches = pieces(Array.from(chosen), options.perDeviceTrainBatchSize).map((piece) => {
+      const rows = piece.flatMap((g) => groups.rows(g))
+      const first = packed
+      packed += rows.length
+      return packRows(rows, (b) => first + b)
+    })
     const count = batches.reduce((n, b) => n + b.countedTotal, 0)
     const report = await trainer.step(async () => {
       const pending = batches.map((b) => trainLogprobsLinear(decoder, b, tokenLossGrad(b.countedTotal, count)))

@@ -71,6 +71,8 @@ export interface TrainLoopOptions extends TrainerOptions, LoopOptions {
   perDeviceTrainBatchSize: number
   gradientAccumulationSteps: number
   evalInterval: number
+  dropout: number
+  seed: number
 }
 
 /** One optimizer step, as the loop logs it. */
@@ -112,7 +114,7 @@ export interface Training {
 export async function trainLoop<E>({ run, saves }: Training, { decoder, kept, rows, evaluate, step }: TrainLoop<E>, options: TrainLoopOptions): Promise<{ before: E | null; after: E | null }> {
   const perStep = options.perDeviceTrainBatchSize * options.gradientAccumulationSteps
   const total = totalSteps(rows, perStep, options)
-  const trainer = new Trainer(decoder, options, total)
+  const trainer = new Trainer(decoder, options, total, { p: options.dropout, seed: options.seed })
   try {
     const resumed = saves.begin(decoder.device)
     if (resumed) await trainer.restore(await resumed.part('model'))

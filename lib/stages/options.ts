@@ -64,7 +64,6 @@ export const trainOptions = {
 
 // Flags of DeepSpeed-Chat's programs for what comes later (`later`: refused where it would change something) and for what
 // is not there or is off (`unused`: any value), so that its command lines can be kept.
-const noDropout = option.later(0, FEATURES, [0, 'null', 'None'])
 const padding = { numPaddingAtBeginning: option.unused(1, 'rows are packed, there is no padding') }
 
 const everyProgram = {
@@ -79,7 +78,6 @@ const everyProgram = {
 const oneModel = {
   ...everyProgram,
   zeroStage: option.later(0, ZERO),
-  dropout: noDropout,
 }
 
 const noPrintLoss = { printLoss: option.unused(false, 'the loss of every step is in metrics.jsonl') }
@@ -108,8 +106,6 @@ const ppoLater = {
   criticZeroStage: option.later(0, ZERO),
   ...noOffloadedReference,
   offloadRewardModel: option.later(false, ZERO),
-  actorDropout: noDropout,
-  criticDropout: noDropout,
   enableMixedPrecisionLora: option.later(false, `${ZERO} and LoRA`),
   unsupervisedDatasetName: option.later(null, FEATURES, ['none']),
   unsupervisedDatasetConfigName: option.unused(null, 'a detail of --unsupervised-dataset-name, which is none'),
@@ -126,6 +122,7 @@ const ppoLater = {
 /** Those of all programs; `train` takes each once. */
 export const laterOptions = { ...sftLater, ...rewardLater, ...ppoLater }
 
+const dropout = option.number(0, "share of activations dropped in training, wherever transformers drops for the model's family; 0 = off", { min: 0, max: 0.99 })
 const checkpointing = option.flag(false, "keep only each layer's input for backward and compute the rest again: less memory, more time, the same bits")
 
 const loraDim = option.integer(0, "rank of LoRA's factors; 0 = off", { min: 0, max: 4096 })
@@ -145,6 +142,7 @@ export const pretrainOptions = {
   ...dataOptions,
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  dropout,
   gradientCheckpointing: checkpointing,
   ...loraOptions,
   ...machineOptions,
@@ -159,6 +157,7 @@ export const sftOptions = {
   lossOn: option.choice('response', ['response', 'all'], 'which tokens count'),
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  dropout,
   gradientCheckpointing: checkpointing,
   ...loraOptions,
   ...machineOptions,
@@ -172,6 +171,7 @@ export const rewardOptions = {
   ...dataOptions,
   learningRate: option.number(5e-5, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  dropout,
   gradientCheckpointing: checkpointing,
   ...loraOptions,
   centerRewardsCoefficient: option.number(0, 'weight of a term that keeps scores around 0; 0 = off', { min: 0 }),
@@ -194,6 +194,7 @@ export const dpoOptions = {
   precomputeReference: option.flag(false, "the reference's log-probs in one pass before training, which then runs without it: less memory, the same bits"),
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  dropout,
   gradientCheckpointing: checkpointing,
   ...loraOptions,
   ...machineOptions,
@@ -221,6 +222,8 @@ export const ppoOptions = {
   criticWeightDecay: option.number(0, 'decoupled decay of the critic', { min: 0 }),
   ...ppoTrain,
   numWarmupSteps: option.integer(100, 'steps of linear warm-up', { min: 0 }),
+  actorDropout: dropout,
+  criticDropout: dropout,
   actorGradientCheckpointing: checkpointing,
   criticGradientCheckpointing: checkpointing,
   actorLoraDim: loraDim,

@@ -96,8 +96,8 @@ export class PpoLoop implements Disposable {
     const stepsEach = Math.ceil(perExperience / perStep) * o.ppoEpochs
     const all = totalSteps(prompts.length, perExperience, loop) * stepsEach
     const total = o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all
-    const actor = new Trainer(models.actor.decoder, { ...o, learningRate: o.actorLearningRate, loraLearningRate: o.actorLoraLearningRate, weightDecay: o.actorWeightDecay }, total)
-    const critic = new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, loraLearningRate: o.criticLoraLearningRate, weightDecay: o.criticWeightDecay }, total)
+    const actor = new Trainer(models.actor.decoder, { ...o, learningRate: o.actorLearningRate, loraLearningRate: o.actorLoraLearningRate, weightDecay: o.actorWeightDecay }, total, { p: o.actorDropout, seed: o.seed })
+    const critic = new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, loraLearningRate: o.criticLoraLearningRate, weightDecay: o.criticWeightDecay }, total, { p: o.criticDropout, seed: o.seed })
     const trainers = { actor, critic }
     if (o.enableEma) this.average = new WeightAverage(models.actor.decoder.device, actor.optimizer, o.emaDecay)
     try {
@@ -158,8 +158,8 @@ export class PpoLoop implements Disposable {
         const critic = await criticStep(models.critic.decoder, trainers.critic, micro, o)
         const actor = this.step > o.criticWarmupSteps ? await actorStep(models.actor.decoder, trainers.actor, micro, o) : null
         if (actor?.applied) this.average?.update()
-        // before the first update the actor still is what sampled: its forward pass proves contract 1 for free
-        if (at.epoch === 0 && at.done === 0 && actor) at.gap = Math.max(at.gap ?? 0, actor.gap)
+        // before the first update the actor still is what sampled: its forward pass proves contract 1 for free, unless it drops
+        if (at.epoch === 0 && at.done === 0 && actor && o.actorDropout === 0) at.gap = Math.max(at.gap ?? 0, actor.gap)
         at.done++
         if (actor) this.#say(this.#alarms.seeUpdate({ ratio: actor.ratioMean, entropy: actor.entropy }))
         run.log(this.step, {

@@ -98,9 +98,11 @@ async function trainPairs(training: Training, decoder: Decoder, pairs: RowList<P
   const step = async (trainer: Trainer, chosen: Int32Array): Promise<LoopStep> => {
     const scores = new PairScores()
     let tokens = 0
+    let pairsDone = 0
     const report = await trainer.step(async () => {
       for (const part of pieces(Array.from(chosen, (i) => pairs.at(i)), options.perDeviceTrainBatchSize)) {
-        const batch = packPairs(part)
+        const batch = packPairs(part, pairsDone)
+        pairsDone += part.length
         tokens += batch.ids.length
         await trainValues(decoder, batch, lastTokens(batch), (values) => scores.add(values, chosen.length, options.centerRewardsCoefficient))
       }

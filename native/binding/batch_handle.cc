@@ -40,6 +40,10 @@ BatchHandle& BatchHandle::from(const Napi::Value& v, const char* where, Device& 
   return *b;
 }
 
+void BatchHandle::expect_row_numbers(const char* where) const {
+  if (!rows.defined()) fail(where, "a packed batch with row numbers, for dropout", "one without", "making the batch with rowNumbers");
+}
+
 BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<BatchHandle>(info) {
   guarded(info.Env(), [&] {
     Device& device = Device::from(info[0], "batch");
@@ -59,6 +63,13 @@ BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Batc
       bool ascending = s.size() >= 2 && s.front() == 0 && s.back() == tokens && std::is_sorted(s.begin(), s.end(), std::less_equal<>());
       if (!ascending && !(s.size() == 1 && tokens == 0))
         fail("batch", "starts that ascend from 0 to the number of tokens (" + std::to_string(tokens) + "), no empty sequence", "others", "packing the rows again");
+      if (o.has("rowNumbers")) {  // [B] -> [T]
+        auto numbers = o.ints("rowNumbers");
+        same_length("row numbers", numbers.size(), s.size() - 1);
+        std::vector<int32_t> of_tokens(tokens);
+        for (size_t b = 0; b < numbers.size(); ++b) std::fill(of_tokens.begin() + s[b], of_tokens.begin() + s[b + 1], numbers[b]);
+        rows = device.upload(std::move(of_tokens), {tokens});
+      }
       int64_t n = int64_t(s.size());
       starts = device.upload(std::move(s), {n});
     } else {
@@ -78,8 +89,8 @@ BatchHandle::BatchHandle(const Napi::CallbackInfo& info) : Napi::ObjectWrap<Batc
 
 void BatchHandle::dispose(const Napi::CallbackInfo&) {
   if (!live) return;
-  Device::Unwrap(device.Value())->release({std::move(starts), std::move(positions), std::move(slots), std::move(block_table), std::move(lengths)});
-  starts = positions = slots = block_table = lengths = Tensor{};
+  Device::Unwrap(device.Value())->release({std::move(starts), std::move(positions), std::move(slots), std::move(block_table), std::move(lengths), std::move(rows)});
+  starts = positions = slots = block_table = lengths = rows = Tensor{};
   device.Reset();
   live = false;
 }

@@ -106,6 +106,12 @@ std::vector<int32_t> Fields::ints(const char* name) const {
   return {a.Data(), a.Data() + a.ElementLength()};
 }
 
+uint64_t Fields::seed(const char* name) const {
+  auto words = ints(name);
+  if (words.size() != 2) bad(name, "two words, the lower half first", get(name));
+  return uint32_t(words[0]) | uint64_t(uint32_t(words[1])) << 32;
+}
+
 std::vector<float> Fields::floats(const char* name) const {
   Napi::Value v = object_.Get(name);
   if (!v.IsTypedArray() || v.As<Napi::TypedArray>().TypedArrayType() != napi_float32_array)

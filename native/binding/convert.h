@@ -48,6 +48,7 @@ class Fields {
   Tensor optional_tensor(const char* name) const;    // undefined or null gives an empty tensor
   std::vector<int32_t> ints(const char* name) const; // an Int32Array, copied
   std::vector<float> floats(const char* name) const; // a Float32Array, copied
+  uint64_t seed(const char* name) const;             // an Int32Array of its low and its high half
   Napi::Value get(const char* name) const { return object_.Get(name); }
   const char* where() const { return where_; }
   [[noreturn]] void bad(const char* name, const char* expected, const Napi::Value& got) const;

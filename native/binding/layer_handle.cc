@@ -51,15 +51,26 @@ LayerSpec spec_of(const Napi::Value& v) {
 
 // The tensors of one call, held until the op has run.
 struct RowTensors {
-  Tensor positions, starts, block_table, lengths, slots, keys, values, rotary_table;
+  Tensor positions, starts, block_table, lengths, slots, keys, values, rotary_table, numbers;
+  LayerDropout dropout;
   LayerRows on_stream() const {
+    LayerDropout with_rows = dropout;
+    with_rows.rows = view(numbers);
     return {.positions = view(positions), .starts = view(starts), .block_table = view(block_table), .lengths = view(lengths),
-            .slots = view(slots), .keys = view(keys), .values = view(values), .rotary_table = view(rotary_table)};
+            .slots = view(slots), .keys = view(keys), .values = view(values), .rotary_table = view(rotary_table), .dropout = with_rows};
   }
 };
 
+// {attention, residual, seed [2], layer}
+LayerDropout dropout_of(const Fields& o, const BatchHandle& batch) {
+  if (!o.has("dropout")) return {};
+  Fields d(o.get("dropout"), o.where());
+  batch.expect_row_numbers(o.where());
+  return {.attention = float(d.number("attention")), .residual = float(d.number("residual")), .seed = d.seed("seed"), .layer = d.integer("layer")};
+}
+
 RowTensors rows_of(const Fields& o, const BatchHandle& b, const LayerSpec& s, DType dtype) {
-  RowTensors r{b.positions, b.starts, b.block_table, b.lengths, {}, {}, {}, o.optional_tensor("rotaryTable")};
+  RowTensors r{b.positions, b.starts, b.block_table, b.lengths, {}, {}, {}, o.optional_tensor("rotaryTable"), b.rows, dropout_of(o, b)};
   const char* where = o.where();
   if (s.rotary) {
     if (!r.rotary_table.defined()) fail(where, "a rotary table", "none", "passing the model's table");
@@ -121,7 +132,7 @@ Napi::Value LayerHandle::layout(const Napi::CallbackInfo& info) {
   });
 }
 
-// forward(device, {params, x, batch, rotaryTable?, keys?, values?, save}) -> {out, saved | null}
+// forward(device, {params, x, batch, rotaryTable?, keys?, values?, dropout?, save}) -> {out, saved | null}
 // A batch with a block table decodes one token per sequence.
 Napi::Value LayerHandle::forward(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
@@ -149,7 +160,7 @@ Napi::Value LayerHandle::forward(const Napi::CallbackInfo& info) {
   });
 }
 
-// backward(device, {params, grads?, x, batch, rotaryTable?, saved, dout}) -> dx
+// backward(device, {params, grads?, x, batch, rotaryTable?, dropout?, saved, dout}) -> dx
 Napi::Value LayerHandle::backward(const Napi::CallbackInfo& info) {
   return guarded(info.Env(), [&]() -> Napi::Value {
     const char* where = "layer.backward";

@@ -1,4 +1,5 @@
 // matmul, embedding, norm, and element-wise ops.
+#include "binding/batch_handle.h"
 #include "binding/device.h"
 #include "binding/ops.h"
 
@@ -167,6 +168,23 @@ Napi::Value add(Napi::Env env, const char* where, Device& device, const Fields& 
   return env.Undefined();
 }
 
+// dropout(device, {x, batch, p, seed}) -> out: of the embeddings, forward and backward.
+Napi::Value dropout(Napi::Env, const char* where, Device& device, const Fields& o) {
+  Tensor x = o.tensor("x");
+  expect_rank(where, "x", x, 2);
+  const BatchHandle& batch = BatchHandle::from(o.get("batch"), where, device);
+  batch.expect_row_numbers(where);
+  DropoutMask mask{float(o.number("p")), o.seed("seed"), dropout_stream(0, DropoutPlace::embedding)};
+  Tensor out = device.make(x.dtype(), x.shape()), rows = batch.rows, positions = batch.positions;
+  expect(where, "x", x, x.dtype(), {batch.tokens, x.shape()[1]});
+  device.enqueue(where, [=](const Kernels& k, Exec& ex) {
+    DropoutMask drawn = mask;
+    drawn.rows = view(rows);
+    k.dropout(ex, {.mask = drawn, .positions = view(positions), .x = view(x), .out = view(out)});
+  });
+  return device.wrap(out);
+}
+
 // ema({average, value, decay}): fp32, of one shape.
 Napi::Value ema(Napi::Env env, const char* where, Device& device, const Fields& o) {
   Tensor average = o.tensor("average"), value = o.tensor("value");
@@ -190,6 +208,7 @@ void define_model_ops(Napi::Env env, Napi::Object exports) {
   define_op(env, exports, "fill", fill);
   define_op(env, exports, "cast", cast);
   define_op(env, exports, "add", add);
+  define_op(env, exports, "dropout", dropout);
   define_op(env, exports, "ema", ema);
 }
 

@@ -82,6 +82,17 @@ struct LayerActivations {
   static LayerActivations carve(const LayerSpec& spec, DType dtype, int64_t tokens, void* base);
 };
 
+// Dropout of one call: off where both are 0.
+struct LayerDropout {
+  float attention = 0, residual = 0;  // of attention's probabilities; of what each half adds to the residual
+  uint64_t seed = 0;                  // of the optimizer step
+  int64_t layer = 0;                  // its place in the model
+  View rows{};                        // int32 [T]: as DropoutMask
+  DropoutMask at(uint32_t place) const {
+    return {place == DropoutPlace::attention ? attention : residual, seed, dropout_stream(layer, place), rows};
+  }
+};
+
 // Rows of one call. Training and prefill: `starts` cuts T tokens into sequences. Decode: one new token per sequence,
 // with block_table and lengths. `slots` (with keys and values) says where new keys and values go.
 struct LayerRows {
@@ -91,6 +102,7 @@ struct LayerRows {
   View slots{};                 // int32 [T]
   View keys{}, values{};        // any [pages, page_size, G, D]
   View rotary_table{};          // fp32 [P, R/2, 2]
+  LayerDropout dropout{};       // of a packed batch
   bool decoding() const { return bool(block_table); }
 };
 

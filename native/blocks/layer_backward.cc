@@ -29,13 +29,23 @@ struct Backward {
                          .dbias = grads.bias});
   }
 
+  // The gradient of a half's output before its dropout, in `memory`; the gradient itself without one.
+  View dropped(const View& d_out, uint32_t place, Scratch<char>& memory) const {
+    DropoutMask mask = rows.dropout.at(place);
+    if (!mask) return d_out;
+    View d{memory.data(), d_out.dtype, d_out.shape};
+    k.dropout(ex, {.mask = mask, .positions = rows.positions, .x = d_out, .out = d});
+    return d;
+  }
+  int64_t dropped_bytes(const View& d_out) const { return rows.dropout.residual > 0 ? d_out.numel() * size_of(d_out.dtype) : 0; }
+
   // d_in = gradient of the mlp's input + residual, from the gradient of its output.
   void mlp(const View& in, const View& d_out, const View& d_in, const View& residual = {}) const {
     int64_t bytes = size_of(in.dtype);
-    Scratch<char> wide(ex, a.mlp_act.numel() * bytes), wider(ex, (a.mlp_in ? a.mlp_in.numel() : 0) * bytes);
+    Scratch<char> wide(ex, a.mlp_act.numel() * bytes), wider(ex, (a.mlp_in ? a.mlp_in.numel() : 0) * bytes), kept(ex, dropped_bytes(d_out));
     View d_act{wide.data(), in.dtype, a.mlp_act.shape};
     View d_hidden = a.mlp_in ? View{wider.data(), in.dtype, a.mlp_in.shape} : d_act;
-    linear(a.mlp_act, w.mlp_out, d_out, d_act, g.mlp_out, g.mlp_out_bias);
+    linear(a.mlp_act, w.mlp_out, dropped(d_out, DropoutPlace::mlp_out, kept), d_act, g.mlp_out, g.mlp_out_bias);
     k.activation_backward(ex, {.act = s.act, .gated = s.gated, .x = a.mlp_in ? a.mlp_in : a.mlp_act, .dout = d_act,
                                .dx = d_hidden});
     linear(in, w.mlp_in, d_hidden, d_in, g.mlp_in, g.mlp_in_bias, residual);
@@ -45,11 +55,11 @@ struct Backward {
   void attention(const View& in, const View& d_out, const View& d_in, const View& residual = {}) const {
     AttentionShape heads = s.attention();
     int64_t bytes = size_of(in.dtype);
-    Scratch<char> narrow(ex, a.attention.numel() * bytes), row(ex, a.qkv.numel() * bytes);
+    Scratch<char> narrow(ex, a.attention.numel() * bytes), row(ex, a.qkv.numel() * bytes), kept(ex, dropped_bytes(d_out));
     View d_attention{narrow.data(), in.dtype, a.attention.shape}, d_qkv{row.data(), in.dtype, a.qkv.shape};
-    linear(a.attention, w.out, d_out, d_attention, g.out, g.out_bias);
+    linear(a.attention, w.out, dropped(d_out, DropoutPlace::attention_out, kept), d_attention, g.out, g.out_bias);
     k.attention_backward(ex, {.shape = heads, .qkv = a.qkv, .starts = rows.starts, .out = a.attention, .lse = a.lse,
-                              .dout = d_attention, .dqkv = d_qkv});
+                              .dout = d_attention, .dqkv = d_qkv, .dropout = rows.dropout.at(DropoutPlace::attention)});
     if (s.rotary)
       k.rotary(ex, {.shape = heads, .qkv = d_qkv, .positions = rows.positions, .table = rows.rotary_table,
                     .interleaved = s.rotary_interleaved, .inverse = true});

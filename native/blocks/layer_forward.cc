@@ -35,15 +35,26 @@ struct Forward {
       k.attention_decode(ex, {.shape = heads, .qkv = a.qkv, .keys = rows.keys, .values = rows.values,
                               .block_table = rows.block_table, .lengths = rows.lengths, .out = a.attention});
     else
-      k.attention_forward(ex, {.shape = heads, .qkv = a.qkv, .starts = rows.starts, .out = a.attention, .lse = a.lse});
+      k.attention_forward(ex, {.shape = heads, .qkv = a.qkv, .starts = rows.starts, .out = a.attention, .lse = a.lse,
+                               .dropout = rows.dropout.at(DropoutPlace::attention)});
   }
 
-  // out = a.attention W_out + bias + residual
+  // out = dropout(in W^T + bias) + residual
+  void join(const View& in, const View& weight, const View& bias, const View& out, const View& residual, uint32_t place) const {
+    DropoutMask mask = rows.dropout.at(place);
+    if (!mask) return k.matmul(ex, {.a = in, .b = weight, .out = out, .bias = bias, .residual = residual});
+    Scratch<char> memory(ex, out.numel() * size_of(out.dtype));
+    View half{memory.data(), out.dtype, out.shape};
+    k.matmul(ex, {.a = in, .b = weight, .out = half, .bias = bias});
+    k.dropout(ex, {.mask = mask, .positions = rows.positions, .x = half, .residual = residual, .out = out});
+  }
+
+  // out = dropout(a.attention W_out + bias) + residual
   void project(const View& out, const View& residual = {}) const {
-    k.matmul(ex, {.a = a.attention, .b = w.out, .out = out, .bias = w.out_bias, .residual = residual});
+    join(a.attention, w.out, w.out_bias, out, residual, DropoutPlace::attention_out);
   }
 
-  // out = mlp(in) + residual
+  // out = dropout(mlp(in)) + residual
   void mlp(const View& in, const View& out, const View& residual = {}) const {
     if (!a.mlp_in) {
       k.matmul(ex, {.a = in, .b = w.mlp_in, .out = a.mlp_act, .bias = w.mlp_in_bias, .act = s.act});
@@ -51,7 +62,7 @@ struct Forward {
       k.matmul(ex, {.a = in, .b = w.mlp_in, .out = a.mlp_in, .bias = w.mlp_in_bias});
       k.activation_forward(ex, {.act = s.act, .gated = s.gated, .x = a.mlp_in, .out = a.mlp_act});
     }
-    k.matmul(ex, {.a = a.mlp_act, .b = w.mlp_out, .out = out, .bias = w.mlp_out_bias, .residual = residual});
+    join(a.mlp_act, w.mlp_out, w.mlp_out_bias, out, residual, DropoutPlace::mlp_out);
   }
 };
 

@@ -43,6 +43,12 @@ void expect_starts(const char* where, const View& starts) {
   expect(where, "starts", starts, DType::i32, {starts.dim(0)});
 }
 
+// None, or one for T tokens.
+void expect_mask(const char* where, const DropoutMask& mask, int64_t tokens) {
+  if (!(mask.p >= 0 && mask.p < 1)) fail(where, "a dropout of 0 or more and below 1", std::to_string(mask.p), "--dropout 0.1");
+  if (mask) expect(where, "row numbers of dropout", mask.rows, DType::i32, {tokens});
+}
+
 void expect_cache(const char* where, const AttentionShape& s, DType dtype, const View& keys, const View& values) {
   if (keys.shape.rank != 4) fail(where, "keys of [pages, page_size, G, D]", keys.shape.text(), "the cache made for this model");
   expect(where, "keys", keys, dtype, {keys.dim(0), keys.dim(1), s.kv_heads, s.head_dim});
@@ -81,6 +87,7 @@ void check(const AttentionForward& o) {
   int64_t tokens = o.qkv.dim(0);
   expect(where, "out", o.out, o.qkv.dtype, {tokens, o.shape.heads * o.shape.head_dim});
   if (o.lse) expect(where, "lse", o.lse, DType::f32, {tokens, o.shape.heads});
+  expect_mask(where, o.dropout, tokens);
 }
 
 void check(const AttentionBackward& o) {
@@ -92,6 +99,7 @@ void check(const AttentionBackward& o) {
   expect(where, "lse", o.lse, DType::f32, {o.qkv.dim(0), o.shape.heads});
   expect(where, "dout", o.dout, o.qkv.dtype, out);
   expect(where, "dqkv", o.dqkv, o.qkv.dtype, o.qkv.shape);
+  expect_mask(where, o.dropout, o.qkv.dim(0));
 }
 
 void check(const AttentionDecode& o) {
@@ -331,6 +339,14 @@ void check(const Add& o) {
   expect_rank("add", "a", o.a, o.a.shape.rank);
   expect("add", "b", o.b, o.a.dtype, o.a.shape);
   expect("add", "out", o.out, o.a.dtype, o.a.shape);
+}
+
+void check(const Dropout& o) {
+  expect_rank("dropout", "x", o.x, 2);
+  if (o.residual) expect("dropout", "residual", o.residual, o.x.dtype, o.x.shape);
+  expect("dropout", "out", o.out, o.x.dtype, o.x.shape);
+  expect("dropout", "positions", o.positions, DType::i32, {o.x.dim(0)});
+  expect_mask("dropout", o.mask, o.x.dim(0));
 }
 
 void check(const Ema& o) {

@@ -15,6 +15,7 @@
 #include "core/allocator.h"
 #include "core/thread_pool.h"
 #include "core/view.h"
+#include "kernels/dropout.h"
 
 namespace threefold {
 
@@ -87,12 +88,14 @@ struct AttentionForward {
   View starts;                 // int32 [B + 1], first token of each sequence, then T
   View out;                    // any [T, N D]
   View lse{};                  // fp32 [T, N]: log-sum-exp of the scaled scores, for backward; optional
+  DropoutMask dropout{};       // of the probabilities; the columns are keys, counted from the sequence's start
 };
 struct AttentionBackward {
   AttentionShape shape;
   View qkv, starts, out, lse;  // as in forward
   View dout;                   // any [T, N D]
   View dqkv;                   // any [T, (N + 2G) D], overwritten
+  DropoutMask dropout{};       // as in forward
 };
 // One query per sequence against the paged cache; bit-equal to AttentionForward's row for any page size.
 struct AttentionDecode {
@@ -307,6 +310,14 @@ struct Cast {
 struct Add {
   View a, b, out;              // any, one shape and dtype; out may be a or b
 };
+// out = x * mask / (1 - p) (+ residual). Backward is the same call on the gradient.
+struct Dropout {
+  DropoutMask mask;
+  View positions;              // int32 [T]: of each token in its sequence
+  View x;                      // any [T, H]
+  View residual{};             // any [T, H]; optional, may be out itself
+  View out;                    // any [T, H]; may be x
+};
 // average -= (average - value) (1 - decay): an exponential moving average, as torch.lerp computes it.
 struct Ema {
   View average, value;         // fp32, one shape
@@ -325,7 +336,7 @@ struct Ema {
   K(logprob_forward, LogprobForward) K(logprob_backward, LogprobBackward)                          \
   K(value_forward, ValueForward) K(value_backward, ValueBackward)                                  \
   K(sample, Sample) K(gradient_control, GradientControl) K(adamw, AdamW)                           \
-  K(unpack, Unpack) K(fill, Fill) K(cast, Cast) K(add, Add) K(ema, Ema)
+  K(unpack, Unpack) K(fill, Fill) K(cast, Cast) K(add, Add) K(dropout, Dropout) K(ema, Ema)
 
 struct Kernels {
 #define THREEFOLD_ENTRY(name, Args) void (*name)(Exec&, const Args&) = nullptr;

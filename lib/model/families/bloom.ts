@@ -22,6 +22,7 @@ export const bloom: Family = {
     c.only('apply_residual_connection_post_layernorm', false)
     return {
       ...plainSpec,
+      dropsResidual: true,
       family: 'bloom',
       vocab: c.integer('vocab_size', 250880),
       hidden,

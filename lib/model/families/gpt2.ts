@@ -23,6 +23,8 @@ export const gpt2: Family = {
     c.ignore('reorder_and_upcast_attn') // a matter of fp16 rounding: sums are fp32 here
     return {
       ...plainSpec,
+      dropsEmbedding: true,
+      dropsResidual: true,
       family: 'gpt2',
       vocab: c.integer('vocab_size', 50257),
       hidden,

@@ -31,6 +31,8 @@ export const gptNeo: Family = {
     const window = c.integer('window_size', 256)
     return {
       ...plainSpec,
+      dropsEmbedding: true,
+      dropsResidual: true,
       family: 'gpt_neo',
       vocab: c.integer('vocab_size', 50257),
       hidden,

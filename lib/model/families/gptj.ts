@@ -21,6 +21,8 @@ function gptjLike(c: ConfigReader, family: string): DecoderSpec {
   c.ignore('rotary', 'scale_attn_weights') // true in old files: rotary positions, scaled scores
   return {
     ...plainSpec,
+    dropsEmbedding: true,
+    dropsResidual: true,
     family,
     vocab: c.integer('vocab_size', 50400),
     hidden,

@@ -24,6 +24,8 @@ export const neox: Family = {
     const setting = readRope(c, { headDim, maxPositions, theta: c.number('rotary_emb_base', 10000), partial: c.number('rotary_pct', 0.25) })
     return {
       ...plainSpec,
+      dropsEmbedding: true,
+      dropsResidual: true,
       ...limitOf(maxPositions, [setting]),
       family: 'gpt_neox',
       vocab: c.integer('vocab_size', 50432),

@@ -19,6 +19,7 @@ export const opt: Family = {
     c.only('layer_norm_elementwise_affine', true)
     return {
       ...plainSpec,
+      dropsResidual: true,
       family: 'opt',
       vocab: c.integer('vocab_size', 50272),
       hidden,

@@ -27,7 +27,7 @@ export const phi3: Family = {
     const rope = readRope(c, { headDim, maxPositions, partial: c.number('partial_rotary_factor', 1) })
     const spec = llamaLike(c, 'phi3', d, { qkv: false, out: false, mlp: false }, rope)
     const window = c.has('sliding_window') ? c.integer('sliding_window') : 0
-    return { ...spec, ...limitOf(maxPositions, [rope]), paddingId: c.id('pad_token_id', 32000), layerKinds: alike(spec.layers, window) }
+    return { ...spec, dropsResidual: true, ...limitOf(maxPositions, [rope]), paddingId: c.id('pad_token_id', 32000), layerKinds: alike(spec.layers, window) }
   },
   weights: {
     ...llamaWeights,

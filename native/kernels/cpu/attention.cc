@@ -2,6 +2,8 @@
 // softmax (Dao et al. 2022). See attention.h for what makes a row's bits independent of its tile.
 #include "kernels/cpu/attention.h"
 
+#include "kernels/cpu/dropout.h"
+
 namespace threefold::cpu {
 namespace {
 
@@ -24,10 +26,16 @@ struct Pass {
   float *k, *v;      // [64, D]
   float* scores;     // [64, 64]
   Running* rows;     // [256]
+  const DropoutMask& dropout;
+  int64_t token, head;  // of the span's first query
 
   // Takes query at + i in, whose scores against keys [key, key + valid) are given.
   void merge(int64_t i, float* row_scores, int64_t key, int64_t valid) const {
     merge_block(isa, scoring, row_scores, key, valid, first + i, rows[i], o + i * d, d);
+    if (!dropout) return;
+    float factors[kBlock];  // the sum of the probabilities is of all, what they weigh of those kept
+    dropout_factors(dropout, token + i, first + i, key, valid, factors, head);
+    isa.mul(row_scores, factors, row_scores, valid);
   }
 
   // Queries [at, at + n) of the span against the block of keys from `key` on, all before them.
@@ -61,9 +69,9 @@ void attend(Exec& ex, const AttentionForward& a, const Span& span) {
   Running rows[kSpan];
   float *q = memory.data(), *o = q + n * d, *k = o + n * d, *v = k + kBlock * d;
   Scoring scoring(s, span.head);
-  Pass pass{isa, scoring, span.first, d, q, o, k, v, v + kBlock * d, rows};
-
   int64_t token = span.start + span.first;
+  Pass pass{isa, scoring, span.first, d, q, o, k, v, v + kBlock * d, rows, a.dropout, token, span.head};
+
   pack_rows(isa, a.qkv, token * ld + span.head * d, ld, n, d, q);
   isa.scale(s.scale, q, n * d);
   std::fill(o, o + n * d, 0.0f);

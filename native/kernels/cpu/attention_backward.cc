@@ -2,10 +2,13 @@
 // from the stored log-sum-exp, so memory stays linear in T.
 //   P = exp(scale Q K^T - lse)   dP = dO V^T   D = rowsum(dO * O)   dS = P * (dP - D)
 //   dV = P^T dO                  dQ = scale dS K                    dK = dS^T (scale Q)
+// With dropout, M of 0 or 1 / (1 - p): dP = M * (dO V^T) and dV = (P * M)^T dO; D holds as it is.
 // With a softcap dS is multiplied by its slope, 1 - (capped score / cap)^2. Keys before a row's window have P = 0.
 // One item of work owns a sequence and a key/value head. It goes over the query heads of that group, over their tiles
 // of 64 queries and over each tile's blocks of 64 keys, always in this order, so no sum depends on the threads.
 #include "kernels/cpu/attention.h"
+
+#include "kernels/cpu/dropout.h"
 
 namespace threefold::cpu {
 namespace {
@@ -25,11 +28,17 @@ struct Memory {
   }
 };
 
+// The mask of a tile's queries: `token` is the tile's first.
+struct TileMask {
+  const DropoutMask& dropout;
+  int64_t token, head;
+};
+
 // Queries [first, first + m) of the tile that begins at position `tile_start`, against keys [key, key + n) of the
 // sequence; hidden(i) keys are cut off the end of row i.
 template <typename Hidden>
 void tile(const Isa& isa, const Scoring& scoring, const Memory& w, int64_t d, int64_t tile_start, int64_t first, int64_t m,
-          int64_t key, int64_t n, const float* lse, const float* delta, Hidden hidden) {
+          int64_t key, int64_t n, const float* lse, const float* delta, const TileMask& mask, Hidden hidden) {
   const AttentionShape& s = scoring.shape;
   float *p = w.p + first * kBlock, *ds = w.ds + first * kBlock;
   const float *q = w.q + first * d, *dout = w.dout + first * d, *k = w.k + key * d, *v = w.v + key * d;
@@ -37,7 +46,7 @@ void tile(const Isa& isa, const Scoring& scoring, const Memory& w, int64_t d, in
   for (int64_t i = 0; i < m; ++i) {
     float* row = p + i * kBlock;
     int64_t position = tile_start + first + i, before = std::min(n, std::max<int64_t>(0, first_visible(s, position) - key));
-    std::fill(ds + i * kBlock, ds + i * kBlock + n, -delta[first + i]);
+    std::fill(ds + i * kBlock, ds + i * kBlock + n, mask.dropout ? 0 : -delta[first + i]);
     scoring.apply(isa, row, n, position, key);
     if (s.softcap > 0)  // ALiBi never comes with a cap: what apply() left is the capped score
       std::copy(row, row + n, w.capped + i * kBlock);
@@ -47,8 +56,16 @@ void tile(const Isa& isa, const Scoring& scoring, const Memory& w, int64_t d, in
   }
   isa.dot_f32(dout, d, m, v, d, n, d, ds, kBlock, true);
   for (int64_t i = 0; i < m; ++i) {
-    float* row = ds + i * kBlock;
-    isa.mul(p + i * kBlock, row, row, n);
+    float *row = ds + i * kBlock, *weights = p + i * kBlock;
+    if (mask.dropout) {
+      float factors[kBlock];
+      dropout_factors(mask.dropout, mask.token + first + i, tile_start + first + i, key, n, factors, mask.head);
+      for (int64_t j = 0; j < n; ++j) row[j] = row[j] * factors[j] - delta[first + i];
+      isa.mul(weights, row, row, n);
+      isa.mul(weights, factors, weights, n);
+    } else {
+      isa.mul(weights, row, row, n);
+    }
     if (s.softcap > 0)
       for (int64_t j = 0; j < n; ++j) {
         float share = w.capped[i * kBlock + j] / s.softcap;
@@ -91,11 +108,12 @@ void item(Exec& ex, const AttentionBackward& a, int64_t start, int64_t length, i
       pack_rows(isa, a.qkv, token * ld + column, ld, n, d, w.q);
       isa.scale(s.scale, w.q, n * d);
       std::fill(w.dq, w.dq + n * d, 0.0f);
+      TileMask mask{a.dropout, token, head};
       for (int64_t key = first_visible(s, first) / kBlock * kBlock; key < first; key += kBlock)
-        tile(isa, scoring, w, d, first, 0, n, key, kBlock, lse, delta, [](int64_t) { return int64_t(0); });
+        tile(isa, scoring, w, d, first, 0, n, key, kBlock, lse, delta, mask, [](int64_t) { return int64_t(0); });
       for (int64_t r = 0; r < n; r += kGroup) {
         int64_t m = std::min(kGroup, n - r);
-        tile(isa, scoring, w, d, first, r, m, first, r + m, lse, delta, [=](int64_t i) { return m - 1 - i; });
+        tile(isa, scoring, w, d, first, r, m, first, r + m, lse, delta, mask, [=](int64_t i) { return m - 1 - i; });
       }
       isa.scale(s.scale, w.dq, n * d);
       store_rows(a.dqkv, token * ld + column, ld, w.dq, n, d);

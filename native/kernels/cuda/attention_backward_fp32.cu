@@ -1,10 +1,12 @@
 // Gradients of attention in fp32 (Dao et al. 2022, algorithm 4), the probabilities computed again from the log-sum-exp:
 //   P = exp(scale Q K^T - lse)   dP = dO V^T   D = rowsum(dO * O)   dS = P * (dP - D)
 //   dV = P^T dO                  dQ = scale dS K                    dK = scale dS^T Q
+// With dropout, M of 0 or 1 / (1 - p): dP = M * (dO V^T) and dV = (P * M)^T dO; D holds as it is.
 // Two passes without a shared sum: a block owns a tile of queries and gives its dQ, or a tile of keys and gives its dK and
 // dV, over the group's query heads and their tiles in order. Either way a thread has a few rows of the tile it owns against
 // every 16th row of the other.
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device/dropout.h"
 #include "kernels/cuda/device/shared.h"
 #include "kernels/cuda/device/tile.h"
 
@@ -79,8 +81,8 @@ struct Inputs {
   bool packed;
 };
 
-template <int kWide, bool owns_queries>
-__global__ void __launch_bounds__(kThreads, 1) backward_kernel(Inputs in, float* dqkv, Attention s, float scale, Check check) {
+template <int kWide, bool owns_queries, bool drops>
+__global__ void __launch_bounds__(kThreads, 1) backward_kernel(Inputs in, float* dqkv, Attention s, Keep keep, float scale, Check check) {
   using S = Shared<kWide>;
   constexpr int tile = S::tile, each = S::each;
   auto& m = shared_struct<S>();
@@ -131,7 +133,8 @@ __global__ void __launch_bounds__(kThreads, 1) backward_kernel(Inputs in, float*
           int row = ty * each + i, column = tx + 16 * j, query = owns_queries ? row : column;
           int key = owns_queries ? other + column : own.first + row, position = (owns_queries ? own.first : other) + query;
           Weights w;
-          if (position < own.length && s.visible(key, position)) w = weigh(s, dot[i][j], dp[i][j], slope, key - position, m.stats[query]);
+          if (position < own.length && s.visible(key, position))
+            w = weigh(s, dot[i][j], dp[i][j], slope, key - position, m.stats[query], drops ? keep.at(own.start, head, position, key) : 1);
           m.ds[row * S::weights + column] = w.ds;
           if (!owns_queries) m.p[row * S::weights + column] = w.p;
         }
@@ -157,10 +160,12 @@ void attention_backward_fp32(Exec& ex, const AttentionBackward& a, const float2*
     constexpr int wide = size == 96 ? 128 : size;
     auto start = [&](auto kernel, int heads) {
       launch(ex, {"attention_backward", {tiles_for(tokens, sequences, kTile<wide>), unsigned(heads)}, {kThreads}, sizeof(Shared<wide>)},
-             kernel, in, a.dqkv.f32(), s, a.shape.scale, check);
+             kernel, in, a.dqkv.f32(), s, Keep(a.dropout), a.shape.scale, check);
     };
-    start(backward_kernel<wide, false>, s.kv_heads);
-    start(backward_kernel<wide, true>, s.heads);
+    with_bool(bool(a.dropout), [&]<bool drops>(std::bool_constant<drops>) {
+      start(backward_kernel<wide, false, drops>, s.kv_heads);
+      start(backward_kernel<wide, true, drops>, s.heads);
+    });
   });
 }
 

@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device/dropout.h"
 #include "kernels/cuda/device/fragments.h"
 #include "kernels/cuda/device/shared.h"
 
@@ -29,8 +30,8 @@ struct Shared {
 };
 
 // dqkv [T, row]: the keys' and values' columns are written.
-template <typename T, int kWide>
-__global__ void __launch_bounds__(kThreads, 1) keys_kernel(BackwardInputs<T> in, T* dqkv, Attention s, float scale, int stages, Check check) {
+template <typename T, int kWide, bool drops>
+__global__ void __launch_bounds__(kThreads, 1) keys_kernel(BackwardInputs<T> in, T* dqkv, Attention s, Keep keep, float scale, int stages, Check check) {
   constexpr int stride = kStride<T, kWide>, weights = kWeights<T>, across = kThreads / 32 / kDown<kWide>;
   constexpr int tiles = 2, queries = kQueries / across / 8, columns = kWide / across / 8;  // of one warp, in tiles of 16, 8 and 8
   auto& m = shared_struct<Shared<T, kWide>>();
@@ -102,7 +103,9 @@ __global__ void __launch_bounds__(kThreads, 1) keys_kernel(BackwardInputs<T> in,
       int column = query + n * 8 + 2 * q;
       const float2 stats[2] = {at.stats[column], at.stats[column + 1]};
 #pragma unroll
-      for (int t = 0; t < tiles; ++t)
+      for (int t = 0; t < tiles; ++t) {
+        float f[4] = {1, 1, 1, 1};
+        if (drops && !hidden) keep.by_keys(f, tile.start, head, first + query + n * 8, tile.first + own + t * 16);
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
           Weights w[2];
@@ -111,11 +114,12 @@ __global__ void __launch_bounds__(kThreads, 1) keys_kernel(BackwardInputs<T> in,
           for (int i = 0; i < 2; ++i) {
             int position = first + column + i, from = tile.first + row;
             if (!hidden && (!edge || s.visible(from, position)))
-              w[i] = weigh(s, x[t][n][2 * r + i], dp[t][n][2 * r + i], slope, from - position, stats[i]);
+              w[i] = weigh(s, x[t][n][2 * r + i], dp[t][n][2 * r + i], slope, from - position, stats[i], f[2 * r + i]);
           }
           *reinterpret_cast<uint32_t*>(m.p + row * weights + column) = ptx::pack_bits<T>(w[0].p, w[1].p);
           *reinterpret_cast<uint32_t*>(m.ds + row * weights + column) = ptx::pack_bits<T>(w[0].ds, w[1].ds);
         }
+      }
     }
     __syncthreads();
     auto accumulate = [&](const T* weight, const T* others, float(&sum)[tiles][columns][4]) {
@@ -174,8 +178,10 @@ void attention_backward_keys(Exec& ex, const AttentionBackward& a, const Backwar
     using S = Shared<T, wide>;
     constexpr int64_t two = sizeof(S), one = two - int64_t(sizeof(typename S::Stage));
     int stages = two <= ex.gpu->shared_limit ? 2 : 1;
-    launch(ex, {"attention_backward", {tiles_for(in.tokens, in.sequences, kRows<wide>), unsigned(s.kv_heads)}, {kThreads}, stages == 2 ? two : one},
-           keys_kernel<T, wide>, in, a.dqkv.as<T>(), s, a.shape.scale, stages, starts_check(ex.gpu->fault, "attention_backward"));
+    with_bool(bool(a.dropout), [&]<bool drops>(std::bool_constant<drops>) {
+      launch(ex, {"attention_backward", {tiles_for(in.tokens, in.sequences, kRows<wide>), unsigned(s.kv_heads)}, {kThreads}, stages == 2 ? two : one},
+             keys_kernel<T, wide, drops>, in, a.dqkv.as<T>(), s, Keep(a.dropout), a.shape.scale, stages, starts_check(ex.gpu->fault, "attention_backward"));
+    });
   });
 }
 template void attention_backward_keys(Exec&, const AttentionBackward&, const BackwardInputs<bf16>&);

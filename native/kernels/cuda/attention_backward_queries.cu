@@ -1,6 +1,7 @@
 // dQ on tensor cores: a block owns a tile of queries of one head, a warp 16 or 32 of its rows, and goes over the blocks of
 // keys they see. See attention_backward_fp32.cu for the sums; dS is rounded to 16 bits for dS K.
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device/dropout.h"
 #include "kernels/cuda/device/fragments.h"
 #include "kernels/cuda/device/shared.h"
 
@@ -22,9 +23,9 @@ struct Shared {
 };
 
 // dqkv [T, row]: the queries' columns are written.
-template <typename T, int kWide>
+template <typename T, int kWide, bool drops>
 __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
-    queries_kernel(BackwardInputs<T> in, T* dqkv, Attention s, float scale, int stages, Check check) {
+    queries_kernel(BackwardInputs<T> in, T* dqkv, Attention s, Keep keep, float scale, int stages, Check check) {
   constexpr int stride = kStride<T, kWide>, tiles = kTiles<kWide>, columns = kWide / 8, count = 16 * tiles;
   auto& m = shared_struct<Shared<T, kWide>>();
   if (blockIdx.x == 0 && blockIdx.y == 0) check_starts(in.starts, in.sequences, in.tokens, check);
@@ -90,14 +91,17 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
 #pragma unroll
       for (int t = 0; t < tiles; ++t)
 #pragma unroll
-        for (int n = 0; n < kHalf / 8; ++n)
+        for (int n = 0; n < kHalf / 8; ++n) {
+          float f[4] = {1, 1, 1, 1};
+          if constexpr (drops) keep.by_queries(f, tile.start, head, first + t * 16, from + n * 8);
 #pragma unroll
           for (int i = 0; i < 4; ++i) {
             int at = from + n * 8 + 2 * q + i % 2, position = first + t * 16 + i / 2 * 8 + g;
             Weights w;
-            if (!edge || s.visible(at, position)) w = weigh(s, x[t][n][i], dp[t][n][i], slope, at - position, stats[t][i / 2]);
+            if (!edge || s.visible(at, position)) w = weigh(s, x[t][n][i], dp[t][n][i], slope, at - position, stats[t][i / 2], f[i]);
             x[t][n][i] = w.ds;
           }
+        }
 #pragma unroll
       for (int n = 0; n < kHalf / 8; n += 2) {
         uint32_t a[tiles][4];
@@ -145,8 +149,10 @@ void attention_backward_queries(Exec& ex, const AttentionBackward& a, const Back
     constexpr int64_t two = sizeof(S), one = two - int64_t(sizeof(typename S::Stage));
     int64_t limit = ex.gpu->shared_limit;
     int stages = 2 * two <= limit || (2 * one > limit && two <= limit) ? 2 : 1;
-    launch(ex, {"attention_backward", {tiles_for(in.tokens, in.sequences, kRows<wide>), unsigned(s.heads)}, {kThreads}, stages == 2 ? two : one},
-           queries_kernel<T, wide>, in, a.dqkv.as<T>(), s, a.shape.scale, stages, starts_check(ex.gpu->fault, "attention_backward"));
+    with_bool(bool(a.dropout), [&]<bool drops>(std::bool_constant<drops>) {
+      launch(ex, {"attention_backward", {tiles_for(in.tokens, in.sequences, kRows<wide>), unsigned(s.heads)}, {kThreads}, stages == 2 ? two : one},
+             queries_kernel<T, wide, drops>, in, a.dqkv.as<T>(), s, Keep(a.dropout), a.shape.scale, stages, starts_check(ex.gpu->fault, "attention_backward"));
+    });
   });
 }
 template void attention_backward_queries(Exec&, const AttentionBackward&, const BackwardInputs<bf16>&);

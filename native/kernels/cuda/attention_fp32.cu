@@ -1,6 +1,7 @@
 // Attention forward in fp32: a block owns 64 queries of one head, a thread 4 rows and every 16th key, then 4 rows and every
 // 16th group of four columns. A score is one FMA chain over D, an output one over the keys.
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device/dropout.h"
 #include "kernels/cuda/device/shared.h"
 #include "kernels/cuda/device/tile.h"
 
@@ -23,9 +24,9 @@ __device__ __forceinline__ float4 joined(const float4& a, const float4& b, const
 __device__ __forceinline__ const float4& four(const float* p) { return *reinterpret_cast<const float4*>(p); }
 
 // qkv [T, row], starts [B + 1], out [T, N D], lse [T, N] or nullptr.
-template <int kWide>
+template <int kWide, bool drops>
 __global__ void __launch_bounds__(kThreads, 1) forward_kernel(const float* qkv, const int32_t* starts, int sequences, int64_t tokens,
-                                                           float* out, float* lse, Attention s, bool packed, Check check) {
+                                                           float* out, float* lse, Attention s, Keep keep, bool packed, Check check) {
   constexpr int stride = kStride<float, kWide>, columns = kWide / 64;  // groups of four of one thread
   float* q = shared_array<float>();  // [64, kWide]
   float* kv = q + kRows * stride;    // [64, kWide]: the keys, then the values, of one block
@@ -83,8 +84,9 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(const float* qkv, 
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         float x = ptx::exp2(fmaf(score[i][j], s.factor, -shift_of(row[i].top)));
-        p[(ty * 4 + i) * kScores + tx + 16 * j] = x;
         sum += x;
+        if constexpr (drops) x *= keep.at(tile.start, head, position + i, key + tx + 16 * j);
+        p[(ty * 4 + i) * kScores + tx + 16 * j] = x;
       }
       for (int with = 8; with > 0; with /= 2) sum += __shfl_xor_sync(kFull, sum, with);
       row[i].sum = fmaf(row[i].sum, shrink, sum);
@@ -141,9 +143,11 @@ void attention_forward_fp32(Exec& ex, const AttentionForward& a) {
   int64_t tokens = a.qkv.dim(0), sequences = a.starts.dim(0) - 1;
   with_head_size(s.d, [&]<int size>(std::integral_constant<int, size>) {
     constexpr int wide = size == 96 ? 128 : size;
-    launch(ex, {"attention_forward", {tiles_for(tokens, sequences, kRows), unsigned(s.heads)}, {kThreads}, kShared<wide>},
-           forward_kernel<wide>, a.qkv.f32(), a.starts.i32(), int(sequences), tokens, a.out.f32(), a.lse.f32(), s,
-           packs(a.qkv.f32(), s.d), starts_check(ex.gpu->fault, "attention_forward"));
+    with_bool(bool(a.dropout), [&]<bool drops>(std::bool_constant<drops>) {
+      launch(ex, {"attention_forward", {tiles_for(tokens, sequences, kRows), unsigned(s.heads)}, {kThreads}, kShared<wide>},
+             forward_kernel<wide, drops>, a.qkv.f32(), a.starts.i32(), int(sequences), tokens, a.out.f32(), a.lse.f32(), s,
+             Keep(a.dropout), packs(a.qkv.f32(), s.d), starts_check(ex.gpu->fault, "attention_forward"));
+    });
   });
 }
 

@@ -2,6 +2,7 @@
 // stay in the warp's registers; probabilities are rounded to 16 bits for P V, their sums are not. While a block of keys is
 // multiplied its values arrive, and the other way round.
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/device/dropout.h"
 #include "kernels/cuda/device/fragments.h"
 #include "kernels/cuda/device/shared.h"
 
@@ -81,8 +82,9 @@ struct Warp {
         for (int i = 0; i < 4; ++i) o[t][c][i] = 0;
     }
   }
-  // Folds the keys of a block, from `key` on. edge: some of them are out of sight of some row.
-  __device__ __forceinline__ void fold(const T* q, const T* k, const Attention& s, float slope, int key, bool edge) {
+  // Folds the keys of a block, from `key` on. edge: some of them are out of sight of some row. token: of the sequence.
+  template <bool drops>
+  __device__ __forceinline__ void fold(const T* q, const T* k, const Attention& s, float slope, int key, bool edge, const Keep& keep, int64_t token, int head) {
     float x[tiles][kKeyTiles][4] = {};
 #pragma unroll
     for (int c = 0; c < kWide; c += 16) {
@@ -107,6 +109,15 @@ struct Warp {
       float shrink[2];
       score_rows(x[t], s, slopes, positions, key, edge);
       fold_rows(x[t], s.factor, rows[t], shrink);
+      if constexpr (drops) {
+#pragma unroll
+        for (int n = 0; n < kKeyTiles; ++n) {
+          float f[4];
+          keep.by_queries(f, token, head, first + t * 16, key + n * 8);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) x[t][n][i] *= f[i];
+        }
+      }
 #pragma unroll
       for (int n = 0; n < kKeyTiles; n += 2) round_a<T>(p[t][n / 2], x[t][n], x[t][n + 1]);
 #pragma unroll
@@ -199,9 +210,9 @@ struct Warp {
   }
 };
 
-template <typename T, int kWide>
+template <typename T, int kWide, bool drops>
 __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
-    forward_kernel(Inputs<T> in, T* out, float* lse, Attention s, Parking parking, Check check) {
+    forward_kernel(Inputs<T> in, T* out, float* lse, Attention s, Keep keep, Parking parking, Check check) {
   auto& m = shared_struct<Shared<T, kWide>>();
   if (blockIdx.x == 0 && blockIdx.y == 0) check_starts(in.starts, in.sequences, in.tokens, check);
   Tile tile;
@@ -232,7 +243,7 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
     int end = key + kKeys, warp_last = warp.first + warp.count - 1;
     bool active = warp.first < m.tile.length && key <= warp_last && end > s.first_visible(warp.first);
     bool edge = end > warp.first + 1 || key < s.first_visible(warp_last);
-    if (active) warp.fold(m.q + within * warp.stride, m.k, s, m.slope, key, edge);
+    if (active) warp.template fold<drops>(m.q + within * warp.stride, m.k, s, m.slope, key, edge, keep, m.tile.start, m.head);
     ptx::copy_async_wait<0>();
     __syncthreads();  // the values are there, and nobody reads the keys
     bool last = end >= min(m.tile.first + kRows<kWide>, m.tile.length);
@@ -274,9 +285,11 @@ void attention_forward_mma(Exec& ex, const AttentionForward& a) {
     Scratch<float4> memory(ex, int64_t(places) * kVectors<wide> * kThreads);
     Scratch<int> taken(ex, places);
     clear(ex, taken.data(), places * int64_t(sizeof(int)));
-    launch(ex, {"attention_forward", {tiles_for(tokens, sequences, kRows<wide>), unsigned(s.heads)}, {kThreads}, sizeof(Shared<T, wide>)},
-           forward_kernel<T, wide>, in, a.out.as<T>(), a.lse.f32(), s, Parking{taken.data(), memory.data(), places},
-           starts_check(ex.gpu->fault, "attention_forward"));
+    with_bool(bool(a.dropout), [&]<bool drops>(std::bool_constant<drops>) {
+      launch(ex, {"attention_forward", {tiles_for(tokens, sequences, kRows<wide>), unsigned(s.heads)}, {kThreads}, sizeof(Shared<T, wide>)},
+             forward_kernel<T, wide, drops>, in, a.out.as<T>(), a.lse.f32(), s, Keep(a.dropout), Parking{taken.data(), memory.data(), places},
+             starts_check(ex.gpu->fault, "attention_forward"));
+    });
   });
 }
 template void attention_forward_mma<bf16>(Exec&, const AttentionForward&);

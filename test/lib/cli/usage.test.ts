@@ -18,7 +18,7 @@ const wrong: [args: string[], status: number, says: string][] = [
   [[...base, '--learning-rate', 'fast'], 2, '[--learning-rate] expected a number of at least 0, received "fast". Try threefold --help.'],
   [[...base, '--loss-on', 'prompt'], 2, '[--loss-on] expected one of response, all, received "prompt".'],
   [[...base, '--quiet', 'maybe'], 2, '[--quiet] expected true or false, received "maybe".'],
-  [[...base, '--dropout', '0.1'], 2, '[--dropout] expected 0 or null or None in this version, received "0.1". Try leaving it out; it comes with'],
+  [[...base, '--dropout', '1.5'], 2, '[--dropout] expected a number of at least 0 and at most 0.99, received "1.5"'],
   [[...base, '--zero_stage', '8'], 2, '[--zero-stage] expected 0 in this version, received "8". Try leaving it out; it comes with ZeRO sharding.'],
   [['train', '--actor-model', 'a', '--data-path', 'b', '--output-dir', 'c', '--step', '4'], 2, '[--step] expected 1, 2 or 3, received 4.'],
   [['train', '--actor-model', 'a', '--data-path', 'b', '--output-dir', 'c', '--ppo-gamma', '2'], 2, '[--ppo-gamma] expected a number of at least 0 and at most 1, received "2".'],
@@ -54,7 +54,7 @@ test('THREEFOLD_DEBUG=1 adds the stack', async (t) => {
 })
 
 test('flags of later versions are accepted where they change nothing', async (t) => {
-  const later = ['--local_rank', '-1', '--zero_stage', '0', '--dropout', 'None', '--offload', 'false', '--compute_fp32_loss']
+  const later = ['--local_rank', '-1', '--zero_stage', '0', '--dropout', '0.0', '--offload', 'false', '--compute_fp32_loss']
   const ended = await threefold([...base, ...later])
   t.is(ended.status, 1, ended.stderr)
   t.true(ended.stderr.startsWith('[files] expected a data file or folder at no-such-data.jsonl'), ended.stderr)

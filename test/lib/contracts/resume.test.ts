@@ -38,12 +38,12 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
   return {
     pretrain: { stage: pretrain as Stage, options: { ...one, dataPath: [texts], numTrainEpochs: 3 }, models: ['model'] },
     sft: { stage: sft as Stage, options: one, models: ['model'] },
-    'sft in bf16, accumulated': { stage: sft as Stage, options: { ...one, dtype: 'bf16', gradientAccumulationSteps: 2, perDeviceTrainBatchSize: 3 }, models: ['model'] },
+    'sft in bf16, accumulated': { stage: sft as Stage, options: { ...one, dtype: 'bf16', dropout: 0.1, gradientAccumulationSteps: 2, perDeviceTrainBatchSize: 3 }, models: ['model'] },
     'sft with LoRA': { stage: sft as Stage, options: { ...one, loraDim: 3, loraDropout: 0.3, loraLearningRate: 0.01, onlyOptimizeLora: true }, models: ['model', 'adapter'] },
     reward: { stage: reward as Stage, options: { ...one, centerRewardsCoefficient: 0.01 }, models: ['model'] },
     dpo: { stage: dpo as Stage, options: one, models: ['model'] },
     'dpo, reference asked before': { stage: dpo as Stage, options: { ...one, precomputeReference: true, lossType: 'ipo', lengthNormalize: true }, models: ['model'] },
-    ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, actorLoraDim: 2, criticLoraDim: 4, actorLoraModuleName: ['layers.1.'], klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, evalInterval: 3, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
+    ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, criticDropout: 0.1, actorLoraDim: 2, criticLoraDim: 4, actorLoraModuleName: ['layers.1.'], klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, evalInterval: 3, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
   }
 }
 

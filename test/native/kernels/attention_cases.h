@@ -2,6 +2,7 @@
 #pragma once
 
 #include <algorithm>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -68,9 +69,10 @@ inline double reference_slope(int64_t head, int64_t heads) {
 }
 
 // Plain softmax attention with its gradient for `dout` [T, N D] (empty: none). `given` is the output the backward is
-// told, which storage may have rounded.
+// told, which storage may have rounded. keep(token, position, head, key): the factor of dropout.
 inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& lengths, const Values& qkv,
-                           const Values& dout = {}, const Values& given = {}) {
+                           const Values& dout = {}, const Values& given = {},
+                           const std::function<double(int64_t, int64_t, int64_t, int64_t)>& keep = {}) {
   int64_t d = s.head_dim, ld = s.row(), tokens = total(lengths), start = 0;
   size_t gradients = dout.empty() ? 0 : size_t(tokens * ld);
   Reference r{Values(tokens * s.heads * d), Values(tokens * s.heads), Values(gradients), Values(tokens * s.heads * d), Values(gradients)};
@@ -99,12 +101,14 @@ inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& 
         }
         for (double& x : p) sum += x = std::exp(x - max);
         r.lse[row] = max + std::log(sum);
+        Values factor(i + 1, 1);
+        for (int64_t j = 0; keep && j <= i; ++j) factor[j] = keep(start + i, i, h, j);
         for (int64_t j = 0; j <= i; ++j) {
           const double* v = &qkv[(start + j) * ld + vc];
           p[j] /= sum;
           for (int64_t c = 0; c < d; ++c) {
-            r.out[row * d + c] += p[j] * v[c];
-            r.out_terms[row * d + c] += std::abs(p[j] * v[c]);
+            r.out[row * d + c] += p[j] * factor[j] * v[c];
+            r.out_terms[row * d + c] += std::abs(p[j] * factor[j] * v[c]);
           }
         }
         if (dout.empty()) continue;
@@ -115,15 +119,15 @@ inline Reference reference(const AttentionShape& s, const std::vector<int64_t>& 
           const double *k = &qkv[(start + j) * ld + kc], *v = &qkv[(start + j) * ld + vc];
           double *dq = &r.dqkv[(start + i) * ld + h * d], *dk = &r.dqkv[(start + j) * ld + kc], dp = 0;
           double* dv = &r.dqkv[(start + j) * ld + vc];
-          for (int64_t c = 0; c < d; ++c) dp += go[c] * v[c];
+          for (int64_t c = 0; c < d; ++c) dp += factor[j] * go[c] * v[c];
           double ds = p[j] * (dp - delta) * slope[j] * s.scale;
           for (int64_t c = 0; c < d; ++c) {
             dq[c] += ds * k[c];
             dk[c] += ds * q[c];
-            dv[c] += p[j] * go[c];
+            dv[c] += p[j] * factor[j] * go[c];
             r.dqkv_terms[(start + i) * ld + h * d + c] += std::abs(ds * k[c]);
             r.dqkv_terms[(start + j) * ld + kc + c] += std::abs(ds * q[c]);
-            r.dqkv_terms[(start + j) * ld + vc + c] += std::abs(p[j] * go[c]);
+            r.dqkv_terms[(start + j) * ld + vc + c] += std::abs(p[j] * factor[j] * go[c]);
           }
         }
       }

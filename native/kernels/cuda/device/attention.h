@@ -105,14 +105,16 @@ __device__ __forceinline__ float finished(float o, const Folded& row) { return o
 __device__ __forceinline__ float lse_of(const Folded& row) { return (row.top + log2f(row.sum)) * kLn2; }
 
 // P and dS (of q.k, apart from scale) of a query that sees a key, from the query's {lse in log 2 units, sum of dout * out}.
+// keep: the factor of dropout, which P then has too.
 struct Weights {
   float p = 0, ds = 0;
 };
-__device__ __forceinline__ Weights weigh(const Attention& s, float dot, float dp, float slope, int distance, const float2& stats) {
+__device__ __forceinline__ Weights weigh(const Attention& s, float dot, float dp, float slope, int distance, const float2& stats, float keep = 1) {
   float score = s.kind == Attention::plain ? dot : s.score(dot, slope, distance);
   Weights w;
   w.p = ptx::exp2(fmaf(score, s.factor, -stats.x));
-  w.ds = w.p * (dp - stats.y);
+  w.ds = w.p * (dp * keep - stats.y);
+  w.p *= keep;
   if (s.kind == Attention::capped) w.ds *= s.slope_of_cap(score);
   return w;
 }
