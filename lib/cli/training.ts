@@ -65,7 +65,7 @@ export const dpo: CommandSpec = {
 
 export const ppo: CommandSpec = {
   name: 'ppo',
-  summary: 'step 3: PPO against the reward model',
+  summary: 'step 3: PPO (or GRPO, RLOO) against the reward model or a function',
   options: ppoOptions,
   aliases: { 'reward-model-name-or-path': 'critic-model-name-or-path' },
   training: true,
@@ -141,7 +141,7 @@ function ppoText({ actor, critic, before, after }: PpoResult): string {
     ['ppo', 'held-out score', scoreText(before, after)],
     ['', 'KL from the SFT model', after ? short(after.kl) : '-'],
     ['', 'actor', actor ?? 'not kept (no --output-dir)'],
-    ['', 'critic', critic ?? 'not kept (no --output-dir)'],
+    ...(critic ? [['', 'critic', critic]] : []),
   ])
 }
 

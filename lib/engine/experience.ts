@@ -4,6 +4,8 @@ import type { PackedBatch } from '../data/packing.js'
 import type { TokenRow } from '../data/records.js'
 import type { Decoder } from '../model/decoder.js'
 import { gae, whiten } from '../rlhf/gae.js'
+import { groupAdvantages } from '../rlhf/groupAdvantages.js'
+import type { GroupBaseline } from '../rlhf/groupAdvantages.js'
 import { klPenalty } from '../rlhf/kl.js'
 import type { KlEstimator } from '../rlhf/kl.js'
 import { shapedRewards } from '../rlhf/rewards.js'
@@ -23,17 +25,21 @@ export interface Rollout {
   /** Recorded by the sampler. */
   logprobs: Float32Array
   finish: Generated['finish']
+  /** What a user's function gives for it, a part of its score; absent without one. */
+  functionScore?: number
 }
 
 export interface Experience extends Rollout {
   refLogprobs: Float32Array
-  /** Critic's values before each answer token. */
+  /** Critic's values before each answer token; [0] without a critic. */
   values: Float32Array
-  /** Reward model's scalar at the last token, before clipping. */
+  /** Reward model's scalar at the last token and a function's score together, before clipping. */
   score: number
   /** Sum over the answer of logprob - refLogprob. */
   kl: number
+  /** Without a critic the answer's whole reward, until `groupBaselined` takes the baseline off. */
   advantages: Float64Array
+  /** Targets of the critic; without one the answer's whole reward at each token. */
   returns: Float64Array
 }
 
@@ -74,8 +80,10 @@ function perAnswer(flat: Float32Array, rollouts: readonly Rollout[]): Float32Arr
 
 export interface ScoringModels {
   reference: Decoder
-  critic: Decoder
-  reward: Decoder
+  /** Null: the baseline is what other answers to the prompt get (GRPO, RLOO). */
+  critic: Decoder | null
+  /** Null: scores come from a function alone. */
+  reward: Decoder | null
 }
 
 /** Reference log-probs, values and scores of one micro-batch of rollouts, and the advantages they give. */
@@ -83,12 +91,12 @@ export async function scoreRollouts(models: ScoringModels, rollouts: readonly Ro
   const batch = packRollouts(rollouts)
   const [refLogprobs, values, scores] = await Promise.all([
     scoreLogprobs(models.reference, batch, temperature),
-    scoreValues(models.critic, batch, batch.countedPositions),
-    scoreValues(models.reward, batch, lastTokens(batch)),
+    models.critic && scoreValues(models.critic, batch, batch.countedPositions),
+    models.reward && scoreValues(models.reward, batch, lastTokens(batch)),
   ])
   const refs = perAnswer(refLogprobs, rollouts)
-  const vals = perAnswer(values, rollouts)
-  return rollouts.map((r, i) => experience(r, refs[i]!, vals[i]!, scores[i]!, shaping))
+  const vals = values && perAnswer(values, rollouts)
+  return rollouts.map((r, i) => experience(r, refs[i]!, vals?.[i] ?? null, (scores?.[i] ?? 0) + (r.functionScore ?? 0), shaping))
 }
 
 /** The shaped reward of each answer token [n]. */
@@ -96,11 +104,18 @@ export function rewardsOf({ logprobs, refLogprobs, score, finish }: Pick<Experie
   return shapedRewards({ logprobs, refLogprobs, score, klCoef: o.klCoef, rewardClip: o.rewardClip, penalty: finish === 'length' ? (o.missingEosPenalty ?? 0) : 0, estimator: o.klEstimator })
 }
 
-function experience(r: Rollout, refLogprobs: Float32Array, values: Float32Array, score: number, o: ShapingOptions): Experience {
+function experience(r: Rollout, refLogprobs: Float32Array, values: Float32Array | null, score: number, o: ShapingOptions): Experience {
   const rewards = rewardsOf({ ...r, refLogprobs, score }, o)
-  const { advantages, returns } = gae({ rewards, values, gamma: o.gamma, lambda: o.gaeLambda })
   const kl = klPenalty(r.logprobs, refLogprobs, 'k1').reduce((sum, x) => sum + x, 0)
-  return { ...r, refLogprobs, values, score, kl, advantages, returns }
+  if (values) return { ...r, refLogprobs, values, score, kl, ...gae({ rewards, values, gamma: o.gamma, lambda: o.gaeLambda }) }
+  const whole = rewards.fill(rewards.reduce((sum, x) => sum + x, 0))
+  return { ...r, refLogprobs, values: new Float32Array(0), score, kl, advantages: whole, returns: whole }
+}
+
+/** Advantages of a whole experience without a critic, `groupSize` answers to each prompt one after another. */
+export function groupBaselined(experiences: readonly Experience[], groupSize: number, baseline: GroupBaseline): Experience[] {
+  const own = groupAdvantages(experiences.map((e) => e.returns[0]!), groupSize, baseline)
+  return experiences.map((e, i) => ({ ...e, advantages: new Float64Array(e.answer.length).fill(own[i]!) }))
 }
 
 /** Whitens the advantages of a whole experience in place of their own. */

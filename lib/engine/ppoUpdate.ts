@@ -1,5 +1,7 @@
 // One PPO optimizer step: the clipped policy loss for the actor, the clipped value loss for the critic.
 import type { Decoder } from '../model/decoder.js'
+import { klLoss } from '../rlhf/kl.js'
+import type { KlEstimator } from '../rlhf/kl.js'
 import { clippedPolicyLoss } from '../rlhf/policyLoss.js'
 import { clippedValueLoss } from '../rlhf/valueLoss.js'
 import { logprobGap, packRollouts } from './experience.js'
@@ -13,6 +15,9 @@ export interface PpoUpdateOptions {
   temperature: number
   /** Weight of the mean entropy, which the actor's loss loses. */
   entropyCoef: number
+  /** Weight of the mean KL from the reference in the actor's loss (GRPO); 0, the default: it is in the reward. */
+  klLossCoef?: number
+  klEstimator?: KlEstimator
 }
 
 export interface ActorStep extends StepReport {
@@ -22,6 +27,8 @@ export interface ActorStep extends StepReport {
   ratioMean: number
   ratioMax: number
   entropy: number
+  /** Mean KL from the reference as it stands in the loss, before its weight; null where it does not. */
+  klLoss: number | null
   /** Largest gap between recorded and recomputed log-probs; only meaningful before the first update of an experience. */
   gap: number
 }
@@ -34,9 +41,10 @@ const answerTokens = (microBatches: readonly Experience[][]): number =>
 
 /** Adds up what each micro-batch gives: losses are sums over a common count, so they add. */
 export async function actorStep(actor: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<ActorStep> {
+  const { klLossCoef = 0, klEstimator = 'k3' } = o
   const count = answerTokens(microBatches)
   return trainer.step(async () => {
-    const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, gap: 0 }
+    const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, klLoss: klLossCoef > 0 ? 0 : null, gap: 0 }
     let first = 0
     for (const part of microBatches) {
       const old = { oldLogprobs: flat(part, (e) => e.logprobs), advantages: flat(part, (e) => e.advantages) }
@@ -45,6 +53,12 @@ export async function actorStep(actor: Decoder, trainer: Trainer, microBatches: 
         packRollouts(part, first),
         (logprobs, entropy) => {
           const result = clippedPolicyLoss({ logprobs, ...old, clipLow: o.clipRange, clipHigh: o.clipRange, count })
+          if (klLossCoef > 0) {
+            const kl = klLoss(logprobs, flat(part, (e) => e.refLogprobs), klEstimator, count)
+            sum.klLoss! += kl.loss
+            result.loss += klLossCoef * kl.loss
+            result.grad = result.grad.map((g, t) => g + klLossCoef * kl.grad[t]!)
+          }
           const entropySum = entropy!.reduce((s, x) => s + x, 0)
           sum.loss += result.loss - (o.entropyCoef * entropySum) / count
           sum.clipFraction += result.clippedSum / count

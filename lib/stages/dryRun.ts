@@ -22,7 +22,8 @@ import { parameterCount, planMemory } from './memory.js'
 import type { MemoryPlan, PlannedModel } from './memory.js'
 import { dpoOptions, ppoOptions, pretrainOptions, rewardOptions, sftOptions } from './options.js'
 import { loraOf } from './loop.js'
-import { actorLora, criticLora } from './ppoModels.js'
+import { actorLora, criticLora, wantedModels } from './ppoModels.js'
+import { checkPpo } from './ppo.js'
 import { rowsOf } from './rows.js'
 import type { RowOptions } from './rows.js'
 import { hubHooks, loadSpec, silent, totalSteps } from './shared.js'
@@ -169,23 +170,28 @@ export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewSty
   const o = await resolveStage('ppo', ppoOptions, given, style.hooks ?? silent)
   const source = await open(o.actorModelNameOrPath, Infinity, style.hooks ?? silent)
   const { spec } = source
-  const critic = (await open(o.criticModelNameOrPath, Infinity, style.hooks ?? silent)).spec
-  checkRoom([spec, critic], o.maxPromptSeqLen, o.maxAnswerSeqLen, '--max-prompt-seq-len or --max-answer-seq-len')
-  if (spec.vocab !== critic.vocab)
+  await checkPpo(o)
+  const wants = wantedModels(o)
+  // the critic and the reward model, or whichever of them is wanted
+  const critic = wants.critic || wants.reward ? (await open(o.criticModelNameOrPath!, Infinity, style.hooks ?? silent)).spec : null
+  checkRoom(critic ? [spec, critic] : [spec], o.maxPromptSeqLen, o.maxAnswerSeqLen, '--max-prompt-seq-len or --max-answer-seq-len')
+  if (critic && spec.vocab !== critic.vocab)
     fail('ppo', `a reward model with the actor's vocabulary (${spec.vocab})`, `${critic.vocab} in ${o.criticModelNameOrPath}`, 'a reward model trained with the same tokenizer')
   const need = (rows: RowList<unknown>) => {
     const lengths = lengthsOf(rows).map((n) => Math.min(n + o.maxAnswerSeqLen, spec.maxPositions))
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1)
-    const slots = Math.min(o.perDeviceGenerationBatchSize, rows.length)
+    const slots = Math.min(o.perDeviceGenerationBatchSize, rows.length) * o.groupSize
     const models: PlannedModel[] = [
       { spec, head: 'logprob', trained: true, gradientCheckpointing: o.actorGradientCheckpointing, lora: actorLora(o), averaged: o.enableEma },
       { spec, head: 'logprob', trained: false },
-      { spec: critic, head: 'scalar', trained: true, gradientCheckpointing: o.criticGradientCheckpointing, lora: criticLora(o) },
-      { spec: critic, head: 'scalar', trained: false },
     ]
-    const memory = planMemory(models, o.dtype as DType, { tokens: largest(lengths, o.perDeviceTrainingBatchSize), cache: { pages: slots * Math.ceil(longest / o.kvPageSize), pageSize: o.kvPageSize } })
+    if (critic && wants.critic) models.push({ spec: critic, head: 'scalar', trained: true, gradientCheckpointing: o.criticGradientCheckpointing, lora: criticLora(o) })
+    if (critic && wants.reward) models.push({ spec: critic, head: 'scalar', trained: false })
+    // answers to one prompt may fill a micro-batch
+    const rollouts = lengths.flatMap((n) => new Array<number>(Math.min(o.groupSize, o.perDeviceTrainingBatchSize)).fill(n))
+    const memory = planMemory(models, o.dtype as DType, { tokens: largest(rollouts, o.perDeviceTrainingBatchSize), cache: { pages: slots * Math.ceil(longest / o.kvPageSize), pageSize: o.kvPageSize } })
     const perExperience = o.perDeviceGenerationBatchSize * o.generationBatches
-    const updates = Math.ceil(perExperience / (o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps)) * o.ppoEpochs
+    const updates = Math.ceil((perExperience * o.groupSize) / (o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps)) * o.ppoEpochs
     const all = totalSteps(rows.length, perExperience, { ...o, maxSteps: 0 }) * updates
     return { memory, steps: o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all }
   }

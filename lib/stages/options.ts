@@ -3,6 +3,7 @@
 import { option } from '../base/options.js'
 import { scheduleNames } from '../optim/schedules.js'
 import { dpoLossTypes } from '../rlhf/dpoLoss.js'
+import { klEstimators } from '../rlhf/kl.js'
 import { defaultDtype, devicePattern } from '../tensor/device.js'
 
 const ZERO = 'ZeRO sharding'
@@ -206,13 +207,22 @@ export const dpoOptions = {
 const { perDeviceTrainBatchSize: _t, perDeviceEvalBatchSize: _e, weightDecay: _w, ...ppoTrain } = trainOptions
 const { maxSeqLen: _s, ...ppoData } = dataOptions
 
+/** 8 where answers are compared, as in TRL. */
+const groupSize = { ...option.integer(1, 'answers to each prompt; 8 for grpo and rloo', { min: 1, unit: 'answers' }), derive: ({ algorithm }: Record<string, unknown>) => (algorithm === 'ppo' ? 1 : 8) }
+
 export const ppoOptions = {
   actorModelNameOrPath: option.requiredText('the SFT model: where the actor starts, and the reference'),
-  criticModelNameOrPath: option.requiredText('the reward model: what gives rewards, and where the critic starts'),
+  criticModelNameOrPath: option.optionalText('the reward model: what gives rewards, and where the critic starts; needed unless --reward-function does the one and --algorithm does without the other'),
+  algorithm: option.choice('ppo', ['ppo', 'grpo', 'rloo'], 'ppo has a critic; grpo and rloo compare the answers to one prompt'),
+  groupSize,
+  grpoScaleRewards: option.choice('group', ['group', 'none'], "of grpo: divide by the deviation of the group's rewards, or not (Dr. GRPO)"),
+  rewardFunction: option.optionalText('JavaScript module (.mjs, .js) whose default export gives rewards: (rows) => numbers'),
+  rewardFunctionSeconds: option.number(600, 'longest that one call of --reward-function may take; 0 = no limit', { min: 0, unit: 'seconds' }),
+  rewardFrom: option.choice('model', ['model', 'function', 'both'], 'what gives rewards, both: their sum; function where --reward-function is given', ({ rewardFunction }) => (rewardFunction === null ? 'model' : 'function')),
   ...ppoData,
   maxPromptSeqLen: option.integer(256, 'longest prompt; longer ones are dropped and counted', { min: 1, unit: 'tokens' }),
   maxAnswerSeqLen: option.integer(256, 'longest answer', { min: 1, unit: 'tokens' }),
-  perDeviceGenerationBatchSize: option.integer(16, 'prompts per rollout batch', { min: 1, unit: 'prompts' }),
+  perDeviceGenerationBatchSize: option.integer(16, 'prompts per rollout batch, --group-size answers to each', { min: 1, unit: 'prompts' }),
   perDeviceTrainingBatchSize: option.integer(16, 'rollouts per micro-batch', { min: 1, unit: 'rollouts' }),
   generationBatches: option.integer(1, 'rollout batches before the updates', { min: 1 }),
   ppoEpochs: option.integer(1, 'times over each experience', { min: 1 }),
@@ -234,8 +244,9 @@ export const ppoOptions = {
   criticLoraLearningRate: loraLearningRate,
   ...loraShared,
   criticWarmupSteps: option.integer(0, 'steps at the start that train the critic only', { min: 0 }),
-  klCoef: option.number(0.1, 'weight of the KL penalty in the reward', { min: 0 }),
-  klEstimator: option.choice('k1', ['k1', 'k2', 'k3'], 'estimator of the KL penalty'),
+  klCoef: option.number(0.1, 'weight of the KL penalty', { min: 0 }),
+  klIn: option.choice('reward', ['reward', 'loss'], "where the KL penalty stands: in the reward of each answer, or per token in the actor's loss; loss for grpo", ({ algorithm }) => (algorithm === 'grpo' ? 'loss' : 'reward')),
+  klEstimator: option.choice('k1', klEstimators, 'estimator of the KL penalty; k3 where it is in the loss', ({ klIn }) => (klIn === 'loss' ? 'k3' : 'k1')),
   klTarget: option.number(0, 'KL from the reference, per answer, that an adaptive --kl-coef aims at; 0 = --kl-coef stays', { min: 0, unit: 'nats' }),
   klHorizon: option.number(10000, 'answers over which an adaptive --kl-coef changes by a fifth at most', { min: 1, unit: 'answers' }),
   stopKl: option.number(0, 'end the updates of an experience once the actor is this far from what sampled it, per token; 0 = never', { min: 0, unit: 'nats' }),

@@ -1,7 +1,7 @@
 // The loop of PPO.
 //
 //   prompts -> rollouts (recorded log-probs) -> experience (reference, score, values, advantages)
-//           -> for each PPO epoch and mini-batch: critic step, actor step
+//           -> for each PPO epoch and mini-batch: critic step (where there is one), actor step
 import { short } from '../base/progress.js'
 import type { Run } from '../base/run.js'
 import { RunningSums } from '../base/statistics.js'
@@ -12,7 +12,7 @@ import { epochOrder } from '../data/epochs.js'
 import type { PromptRow } from '../data/records.js'
 import { rowsFrom } from '../data/rowList.js'
 import type { RowList } from '../data/rowList.js'
-import { logprobGap, makeRollouts, packRollouts, scoreRollouts, whitened } from '../engine/experience.js'
+import { groupBaselined, logprobGap, makeRollouts, packRollouts, scoreRollouts, whitened } from '../engine/experience.js'
 import type { Experience, Rollout } from '../engine/experience.js'
 import { experienceTensors, storedExperience } from '../engine/experienceSnapshot.js'
 import { scoreLogprobs } from '../engine/logprobs.js'
@@ -32,6 +32,7 @@ import { describeExperience, describeUpdate, readingOf } from './ppoMetrics.js'
 import type { ExperienceMetrics } from './ppoMetrics.js'
 import type { PpoModels } from './ppoModels.js'
 import { showSamples } from './ppoSamples.js'
+import type { RewardFunction } from './rewardFunction.js'
 import type { Saves } from './saves.js'
 import { pieces, stepsOf, totalSteps } from './shared.js'
 
@@ -48,7 +49,8 @@ interface Gathered {
 
 interface Trainers {
   actor: Trainer
-  critic: Trainer
+  /** Null for grpo and rloo. */
+  critic: Trainer | null
 }
 
 /** Of a checkpoint, besides the models and the experience at hand. */
@@ -80,6 +82,7 @@ export class PpoLoop implements Disposable {
   constructor(
     { run, saves }: Training,
     private readonly models: PpoModels,
+    private readonly rewardFunction: RewardFunction | null,
     private readonly options: PpoOptions,
   ) {
     this.run = run
@@ -93,11 +96,11 @@ export class PpoLoop implements Disposable {
     const perExperience = o.perDeviceGenerationBatchSize * o.generationBatches
     const perStep = o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps
     const loop = { ...o, maxSteps: 0 }
-    const stepsEach = Math.ceil(perExperience / perStep) * o.ppoEpochs
+    const stepsEach = Math.ceil((perExperience * o.groupSize) / perStep) * o.ppoEpochs
     const all = totalSteps(prompts.length, perExperience, loop) * stepsEach
     const total = o.maxSteps > 0 ? Math.min(o.maxSteps, all) : all
     const actor = new Trainer(models.actor.decoder, { ...o, learningRate: o.actorLearningRate, loraLearningRate: o.actorLoraLearningRate, weightDecay: o.actorWeightDecay }, total, { p: o.actorDropout, seed: o.seed })
-    const critic = new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, loraLearningRate: o.criticLoraLearningRate, weightDecay: o.criticWeightDecay }, total, { p: o.criticDropout, seed: o.seed })
+    const critic = models.critic && new Trainer(models.critic.decoder, { ...o, learningRate: o.criticLearningRate, loraLearningRate: o.criticLoraLearningRate, weightDecay: o.criticWeightDecay }, total, { p: o.criticDropout, seed: o.seed })
     const trainers = { actor, critic }
     if (o.enableEma) this.average = new WeightAverage(models.actor.decoder.device, actor.optimizer, o.emaDecay)
     try {
@@ -125,7 +128,7 @@ export class PpoLoop implements Disposable {
       return { before, after: run.stopped ? null : await this.evaluate(held, this.step) }
     } finally {
       actor.dispose()
-      critic.dispose()
+      critic?.dispose()
     }
   }
 
@@ -135,11 +138,11 @@ export class PpoLoop implements Disposable {
     const rollouts = await this.#roll(prompts)
     const rolled = performance.now()
     const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : null
-    const experience = await this.#score(rollouts)
+    const experience = this.#withAdvantages(await this.#score(rollouts))
     const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
-    const metrics = { ...describeExperience(experience, { klCoef: this.#klCoef, rewardClip: this.options.rewardClip }), ...seconds }
+    const metrics = { ...describeExperience(experience, { ...this.options, klCoef: this.#klCoef, klInReward: this.options.klIn === 'reward', rewardFunction: this.rewardFunction !== null }), ...seconds }
     this.#say(this.#alarms.seeExperience(readingOf(metrics)))
-    showSamples(this.run, experience, { step: this.step, number: this.#finished }, this.models.actor.tokenizer, { ...this.options, klCoef: this.#klCoef })
+    showSamples(this.run, experience, { step: this.step, number: this.#finished }, this.models.actor.tokenizer, this.#shaping)
     return { experience, gap, metrics, epoch: 0, stepsBefore: this.step, done: 0 }
   }
 
@@ -155,8 +158,9 @@ export class PpoLoop implements Disposable {
         this.step++
         const begin = performance.now()
         const micro = pieces(batch, o.perDeviceTrainingBatchSize)
-        const critic = await criticStep(models.critic.decoder, trainers.critic, micro, o)
-        const actor = this.step > o.criticWarmupSteps ? await actorStep(models.actor.decoder, trainers.actor, micro, o) : null
+        const critic = models.critic && trainers.critic && (await criticStep(models.critic.decoder, trainers.critic, micro, o))
+        const klLossCoef = o.klIn === 'loss' ? this.#klCoef : 0
+        const actor = this.step > o.criticWarmupSteps ? await actorStep(models.actor.decoder, trainers.actor, micro, { ...o, klLossCoef }) : null
         if (actor?.applied) this.average?.update()
         // before the first update the actor still is what sampled: its forward pass proves contract 1 for free, unless it drops
         if (at.epoch === 0 && at.done === 0 && actor && o.actorDropout === 0) at.gap = Math.max(at.gap ?? 0, actor.gap)
@@ -167,7 +171,7 @@ export class PpoLoop implements Disposable {
           ...describeUpdate(actor, critic),
           ...metrics,
           'timing_s/update': (performance.now() - begin) / 1000,
-          skipped_steps: trainers.actor.skipped + trainers.critic.skipped,
+          skipped_steps: trainers.actor.skipped + (trainers.critic?.skipped ?? 0),
           alarms: this.#alarms.active.join(' ') || null,
         })
         const far = o.stopKl > 0 && actor !== null && actor.approxKl > o.stopKl
@@ -182,19 +186,19 @@ export class PpoLoop implements Disposable {
   /** All steps are done, or as many applied ones as --enable-test-mode asks for. */
   #ended({ actor, critic }: Trainers, total: number): boolean {
     const { enableTestMode, testStopStep } = this.options
-    return this.step >= total || (enableTestMode && testStopStep > 0 && this.step - Math.max(actor.skipped, critic.skipped) >= testStopStep)
+    return this.step >= total || (enableTestMode && testStopStep > 0 && this.step - Math.max(actor.skipped, critic?.skipped ?? 0) >= testStopStep)
   }
 
   #snapshot({ actor, critic }: Trainers, { rows, before }: Pick<LoopState, 'rows' | 'before'>): Record<string, Snapshot> {
     const { experience = [], ...current } = this.#current ?? {}
     const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, alarms: this.#alarms.state, klCoef: this.#klCoef, current: this.#current && current }
-    return { actor: actor.snapshot(), critic: critic.snapshot(), ...(this.average && { ema: { numbers: {}, tensors: this.average.buffers.map(({ name, tensor }) => taken(name, tensor)) } }), loop: { numbers: state, tensors: experienceTensors(experience) } }
+    return { actor: actor.snapshot(), ...(critic && { critic: critic.snapshot() }), ...(this.average && { ema: { numbers: {}, tensors: this.average.buffers.map(({ name, tensor }) => taken(name, tensor)) } }), loop: { numbers: state, tensors: experienceTensors(experience) } }
   }
 
   /** Gives the evaluation before the first step. */
   async #restore(checkpoint: RunCheckpoint, { actor, critic }: Trainers, rows: number): Promise<HeldOut | null> {
     await actor.restore(await checkpoint.part('actor'))
-    await critic.restore(await checkpoint.part('critic'))
+    await critic?.restore(await checkpoint.part('critic'))
     if (this.average) for (const { name, tensor } of this.average.buffers) await putBack(await checkpoint.part('ema'), name, tensor)
     const stored = await checkpoint.part('loop')
     const state = stored.numbers as unknown as LoopState
@@ -208,6 +212,11 @@ export class PpoLoop implements Disposable {
     return state.before
   }
 
+  /** How rewards are made of scores and KL now. */
+  get #shaping(): PpoOptions {
+    return { ...this.options, klCoef: this.options.klIn === 'reward' ? this.#klCoef : 0 }
+  }
+
   #generation(): GenerateOptions {
     const { options: o, models } = this
     const { tokenizer } = models.actor
@@ -218,22 +227,32 @@ export class PpoLoop implements Disposable {
       topP: o.topP,
       maxNewTokens: o.maxAnswerSeqLen,
       eosIds: models.actor.eosIds,
-      maxBatch: o.perDeviceGenerationBatchSize,
+      maxBatch: o.perDeviceGenerationBatchSize * o.groupSize,
       pageSize: o.kvPageSize,
       ...(watch && { stop: (index: number, token: number) => watch.push(index, token) }),
     }
   }
 
   async #roll(prompts: readonly PromptRow[]): Promise<Rollout[]> {
-    const seeded = prompts.map((p) => ({ ids: p.ids, seed: rowSeed(this.options.seed, this.#rollouts++) }))
+    const answers = Array.from({ length: this.options.groupSize })
+    const seeded = prompts.flatMap((p) => answers.map(() => ({ ids: p.ids, seed: rowSeed(this.options.seed, this.#rollouts++) })))
     return makeRollouts(this.models.actor.decoder, seeded, this.#generation())
   }
 
   async #score(rollouts: readonly Rollout[]): Promise<Experience[]> {
     const { options: o, models } = this
+    const judged = this.rewardFunction ? await this.rewardFunction.judge(rollouts, models.actor.tokenizer) : rollouts
     const experience: Experience[] = []
-    for (const part of pieces(rollouts, o.perDeviceTrainingBatchSize)) experience.push(...(await scoreRollouts(models.scoring, part, o.temperature, { ...o, klCoef: this.#klCoef })))
-    return o.whitenAdvantages ? whitened(experience) : experience
+    for (const part of pieces(judged, o.perDeviceTrainingBatchSize)) experience.push(...(await scoreRollouts(models.scoring, part, o.temperature, this.#shaping)))
+    return experience
+  }
+
+  /** What the actor learns from: against the critic (already there), or against the other answers to the prompt. */
+  #withAdvantages(experience: Experience[]): Experience[] {
+    const { algorithm, groupSize, grpoScaleRewards, whitenAdvantages } = this.options
+    const baseline = algorithm === 'rloo' ? 'leaveOneOut' : grpoScaleRewards === 'group' ? 'scaled' : 'unscaled'
+    const against = algorithm === 'ppo' ? experience : groupBaselined(experience, groupSize, baseline)
+    return whitenAdvantages ? whitened(against) : against
   }
 
   /** Contract 1 for every row: the trainer's forward against what the sampler recorded. */

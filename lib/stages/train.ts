@@ -11,7 +11,7 @@ import { checkRoom, planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
 import { ppoOptions } from './options.js'
 import type { rewardOptions, sftOptions } from './options.js'
-import { ppo } from './ppo.js'
+import { checkPpo, ppo } from './ppo.js'
 import type { PpoOptions, PpoResult } from './ppo.js'
 import { reward } from './reward.js'
 import type { RewardOptions, RewardResult } from './reward.js'
@@ -48,7 +48,7 @@ interface Plan {
 export async function train(given: TrainGiven, hooks: RunHooks = silent): Promise<TrainResult> {
   const plan = await settle(given, hooks)
   const { shared, steps } = plan
-  await checkLengths(plan, hooks)
+  await checkRollouts(plan, hooks)
   await ensureWritable(shared.outputDir)
   const config = { stage: 'train', ...shared, ...given, ...plan.own }
   const result: TrainResult = { ...(await resultsSoFar(shared, config)), outputDir: shared.outputDir }
@@ -88,7 +88,7 @@ async function resultsSoFar({ outputDir, resume }: Plan['shared'], config: Recor
 /** What each step would do. A model that an earlier step has yet to make is taken to be like the one it starts from. */
 export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Promise<StagePlan[]> {
   const plan = await settle(given, style.hooks ?? silent)
-  await checkLengths(plan, style.hooks ?? silent)
+  await checkRollouts(plan, style.hooks ?? silent)
   const { actorModelNameOrPath: base, rewardModelNameOrPath } = plan.shared
   const rewardBase = rewardModelNameOrPath ?? base
   const out: StagePlan[] = []
@@ -142,8 +142,9 @@ function chosenSteps(step: readonly string[]): StepName[] {
   return step.length === 0 ? names : names.filter((_, i) => step.includes(String(i + 1)))
 }
 
-/** Rollouts that are longer than the model's positions would otherwise be found only after two steps of training. */
-async function checkLengths({ shared, steps, ppo: given }: Plan, hooks: RunHooks): Promise<void> {
+/** What PPO would refuse, as rollouts longer than the model's positions, would otherwise be found only after two steps of training. */
+async function checkRollouts({ shared, steps, ppo: given }: Plan, hooks: RunHooks): Promise<void> {
+  if (steps.includes('ppo')) await checkPpo(resolveOptions('ppo', ppoOptions, given))
   const { spec } = await loadSpec(shared.actorModelNameOrPath, hooks)
   if (steps.includes('ppo')) checkRoom([spec], given.maxPromptSeqLen ?? ppoOptions.maxPromptSeqLen.default, given.maxAnswerSeqLen ?? ppoOptions.maxAnswerSeqLen.default, '--ppo-max-prompt-seq-len or --ppo-max-answer-seq-len')
 }

@@ -87,6 +87,23 @@ test('the critic step: loss is half the mean squared error, and it falls', async
   trainer.dispose()
 })
 
+test('the KL from the reference as a term of the loss: its weight counts, and it pulls the actor back', async (t) => {
+  using device = createDevice({ threads: 2 })
+  const { actor, experience } = await setting(device)
+  const nothingToLearn = experience.map((e) => ({ ...e, advantages: new Float64Array(e.answer.length) }))
+  const trainer = new Trainer(actor.decoder, trainerOptions, 8)
+  const step = (part: Experience[][] = [nothingToLearn.slice(0, 5), nothingToLearn.slice(5)]) => actorStep(actor.decoder, trainer, part, { ...ppo, klLossCoef: 0.5, klEstimator: 'k3' })
+  const first = await step()
+  const k3 = experience.flatMap((e) => Array.from(e.logprobs, (lp, k) => Math.exp(e.refLogprobs[k]! - lp) - 1 - (e.refLogprobs[k]! - lp))).reduce((s, x) => s + x, 0)
+  t.true(Math.abs(first.klLoss! - k3 / tokens(experience)) < 1e-6 && first.klLoss! > 0.01)
+  t.true(Math.abs(first.loss - 0.5 * first.klLoss!) < 1e-9)
+  let last = first
+  for (let i = 0; i < 6; i++) last = await step()
+  t.true(last.klLoss! < first.klLoss!, `${first.klLoss} to ${last.klLoss}`)
+  t.is((await actorStep(actor.decoder, trainer, [nothingToLearn], ppo)).klLoss, null)
+  trainer.dispose()
+})
+
 test('the entropy bonus is part of the loss and raises the entropy', async (t) => {
   using device = createDevice({ threads: 2 })
   const { actor, experience } = await setting(device)
