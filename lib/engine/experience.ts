@@ -25,7 +25,7 @@ export interface Rollout {
   /** Recorded by the sampler. */
   logprobs: Float32Array
   finish: Generated['finish']
-  /** What a user's function gives for it, a part of its score; absent without one. */
+  /** What a user's function gives for it, a part of its score; absent without one, and after a checkpoint: nothing is learnt from it. */
   functionScore?: number
 }
 

@@ -19,7 +19,6 @@ export function experienceTensors(all: readonly Experience[]): TensorSource[] {
     takenArray('finishes', Int32Array.from(all, (e) => finishes.indexOf(e.finish))),
     takenArray('scores', Float64Array.from(all, (e) => e.score)),
     takenArray('kls', Float64Array.from(all, (e) => e.kl)),
-    takenArray('functionScores', Float64Array.from(all, (e) => e.functionScore ?? 0)),
     ...Object.entries(perToken).map(([name, make]) => takenArray(name, make.from(all.flatMap((e) => Array.from(e[name as PerToken]))))),
   ]
 }
@@ -27,7 +26,7 @@ export function experienceTensors(all: readonly Experience[]): TensorSource[] {
 export async function storedExperience(stored: Stored): Promise<Experience[]> {
   const ints = (name: string): Promise<Int32Array> => storedArray(stored, name, Int32Array)
   const [promptLengths, answerLengths, prompts, answers, finish] = await Promise.all(['promptLengths', 'answerLengths', 'prompts', 'answers', 'finishes'].map(ints))
-  const [scores, kls, functionScores] = await Promise.all(['scores', 'kls', 'functionScores'].map((name) => storedArray(stored, name, Float64Array)))
+  const [scores, kls] = await Promise.all(['scores', 'kls'].map((name) => storedArray(stored, name, Float64Array)))
   const tokens = Object.fromEntries(await Promise.all(Object.entries(perToken).map(async ([name, make]) => [name, await storedArray<Float32Array | Float64Array>(stored, name, make)] as const)))
   let [p, a] = [0, 0]
   return Array.from(promptLengths!, (promptLength, i) => {
@@ -41,7 +40,6 @@ export async function storedExperience(stored: Stored): Promise<Experience[]> {
       finish: finishes[finish![i]!]!,
       score: scores![i]!,
       kl: kls![i]!,
-      functionScore: functionScores![i]!,
       logprobs: cut('logprobs'),
       refLogprobs: cut('refLogprobs'),
       values: cut('values'),

@@ -135,7 +135,7 @@ export async function inspectRows(given: Given<typeof inspectOptions>, hooks: Ru
   const { folder, spec } = await loadSpec(options.model, hooks)
   const tokenizer = await Tokenizer.load(folder)
   const { maker, codec } = makerFor(options, tokenizer, spec)
-  const step = ({ pretrain: 1, sft: 1, reward: 2, ppo: 3 } as const)[options.step]
+  const step = ({ pretrain: 1, sft: 1, reward: 2, dpo: 2, ppo: 3 } as const)[options.step]
   const nothingHeld = { dataWeights: null, dataSplit: null, evalDataPath: [], evalFraction: 0, seed: 0 }
   const data = await openStageData({ dataPath: options.data, columns: options.columns, ...nothingHeld }, step, hubHooks(hooks))
 
@@ -162,7 +162,7 @@ export async function inspectRows(given: Given<typeof inspectOptions>, hooks: Ru
 }
 
 function makerFor({ step, lossOn, maxSeqLen }: Resolved<typeof inspectOptions>, tokenizer: Tokenizer, spec: DecoderSpec): { maker: RowMaker<unknown>; codec: RowCodec<unknown> } {
-  const kind = rowKinds[({ pretrain: 'texts', sft: 'answers', reward: 'pairs', ppo: 'prompts' } as const)[step]]
+  const kind = rowKinds[({ pretrain: 'texts', sft: 'answers', reward: 'pairs', dpo: 'pairs', ppo: 'prompts' } as const)[step]]
   const limits = step === 'ppo' ? { maxPromptLen: maxSeqLen } : { maxSeqLen }
   const maker = kind.maker({ tokenizer, vocabSize: spec.vocab, countAll: lossOn === 'all', ...limits })
   return { maker: maker as RowMaker<unknown>, codec: kind.codec as RowCodec<unknown> }

@@ -234,8 +234,8 @@ export class PpoLoop implements Disposable {
   }
 
   async #roll(prompts: readonly PromptRow[]): Promise<Rollout[]> {
-    const answers = Array.from({ length: this.options.groupSize })
-    const seeded = prompts.flatMap((p) => answers.map(() => ({ ids: p.ids, seed: rowSeed(this.options.seed, this.#rollouts++) })))
+    const { seed, groupSize } = this.options
+    const seeded = prompts.flatMap((p) => Array.from({ length: groupSize }, () => ({ ids: p.ids, seed: rowSeed(seed, this.#rollouts++) })))
     return makeRollouts(this.models.actor.decoder, seeded, this.#generation())
   }
 

@@ -68,7 +68,7 @@ export const inspectOptions = {
   ...modelOption,
   data: option.texts('data files, folders or hub ids: shows their rows token by token instead of the checkpoint'),
   columns,
-  step: option.choice('sft', ['pretrain', 'sft', 'reward', 'ppo'], 'the step that would see the rows'),
+  step: option.choice('sft', ['pretrain', 'sft', 'reward', 'dpo', 'ppo'], 'the step that would see the rows'),
   lossOn: sftOptions.lossOn,
   maxSeqLen: option.integer(512, 'longest row; prompts of PPO have the same limit here', { min: 2, unit: 'tokens' }),
   rows: option.integer(3, 'rows to show', { min: 0 }),

@@ -6,10 +6,16 @@ import test from 'ava'
 
 import { Interrupted } from '../../../lib/base/errors.js'
 import { Progress } from '../../../lib/base/progress.js'
+import { Run } from '../../../lib/base/run.js'
 import { wilsonInterval } from '../../../lib/base/statistics.js'
+import { packPairs } from '../../../lib/data/packing.js'
+import { pairRowCodec, rowList } from '../../../lib/data/rowList.js'
 import { dpo } from '../../../lib/stages/dpo.js'
+import { DpoReference } from '../../../lib/stages/dpoReference.js'
 import { planDpo } from '../../../lib/stages/dryRun.js'
 import { sft } from '../../../lib/stages/sft.js'
+import { silent } from '../../../lib/stages/shared.js'
+import { createDevice } from '../../../lib/tensor/device.js'
 import { failsWith, writeLines } from '../data/support.js'
 import { column, evaluations, makeModel, makeSetting, readLines, steps, stopAt, weightsOf } from './support.js'
 import type { Line } from './support.js'
@@ -125,6 +131,31 @@ test('dpo: a signal saves and throws; what cannot work is refused before trainin
   await failsWith(t, run({ referenceModelNameOrPath: join(folder, 'nowhere') }), 'nowhere')
   const scalar = await makeModel(folder, 'scalar', { architectures: ['OPTForSequenceClassification'] })
   await failsWith(t, run({ modelNameOrPath: scalar }), `a language model in ${scalar}`)
+})
+
+test('dpo: a precomputed reference is asked once and its memory given back', async (t) => {
+  const { model } = await makeSetting(t)
+  const run = await Run.open('dpo', null, {}, silent)
+  using device = createDevice({ threads: 1 })
+  const row = (...answer: number[]) => ({ ids: Int32Array.of(5, 6, ...answer), counted: Uint8Array.of(0, 0, ...answer.map(() => 1)) })
+  const pairs = [{ chosen: row(7), rejected: row(8, 9), promptLength: 2 }, { chosen: row(9, 9, 9), rejected: row(3), promptLength: 2 }, { chosen: row(4), rejected: row(7, 7), promptLength: 2 }]
+  const rows = { train: rowList(pairs, pairRowCodec), held: rowList([], pairRowCodec) }
+  const options = { device: 'cpu', dtype: 'fp32', threads: 1, seed: 1, modelNameOrPath: model, referenceModelNameOrPath: null, referenceFree: false, maxSeqLen: 48, perDeviceEvalBatchSize: 2 }
+  using live = new DpoReference(run, device, rows, { ...options, precomputeReference: false })
+  await live.begin(null)
+  await device.sync()
+  const { parameters } = device.stats().bytes
+  t.true(parameters > 0)
+  using before = new DpoReference(run, device, rows, { ...options, precomputeReference: true })
+  await before.begin(null)
+  await device.sync()
+  t.is(device.stats().bytes.parameters, parameters, 'only the live one is left')
+  for (const places of [[0, 1, 2], [2, 0], [1]]) {
+    const batch = packPairs(places.map((i) => pairs[i]!))
+    t.deepEqual(await before.logprobs('train', places, batch), await live.logprobs('train', places, batch))
+  }
+  t.deepEqual(Object.keys(before.parts()), ['reference'])
+  t.deepEqual(live.parts(), {})
 })
 
 test('dpo: the plan counts the reference where it stays in memory', async (t) => {

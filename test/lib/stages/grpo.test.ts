@@ -97,6 +97,10 @@ test('micro-batches that cut groups change rounding only; answers to one prompt 
   t.true(column(whole, 'reward_std').every((x) => x > 0), 'no two seeds are alike')
   t.notDeepEqual(column(await run('unscaled', { grpoScaleRewards: 'none' }), 'loss'), column(whole, 'loss'))
   t.notDeepEqual(column(await run('rloo', { algorithm: 'rloo' }), 'loss'), column(whole, 'loss'))
+  // with nothing but rewards, one formula is the other times K / (K - 1)
+  const [leftOut, unscaled] = [await run('leftOut', { algorithm: 'rloo', klCoef: 0 }), await run('free', { grpoScaleRewards: 'none', klCoef: 0 })]
+  t.true(Math.abs(column(unscaled, 'loss')[0]!) > 1e-3)
+  t.true(Math.abs(column(leftOut, 'loss')[0]! / column(unscaled, 'loss')[0]! - 4 / 3) < 1e-9)
   const ppoLines = await run('ppo', { algorithm: 'ppo', criticModelNameOrPath: s.model, criticLearningRate: 1e-3 })
   t.true(column(ppoLines, 'loss/value_avg').every((x) => Number.isFinite(x)) && column(ppoLines, 'reward_std').every((x) => x > 0), 'PPO takes groups too')
 })
