@@ -1,5 +1,5 @@
 // Advantages without a critic: the answers to one prompt are each other's baseline. With rewards R_1 .. R_K of a group:
-//   RLOO            A_i = R_i - mean of the other K - 1                  Ahmadian et al. 2024, "Back to Basics", eq. 7
+//   RLOO            A_i = R_i - mean of the other K - 1                  Ahmadian et al. 2024, "Back to Basics", after Kool et al. 2019
 //   GRPO            A_i = (R_i - mean) / (std + 1e-4)                    Shao et al. 2024, "DeepSeekMath", 4.1.2; std of the
 //                                                                        sample (K - 1) and the 1e-4 as in TRL
 //   GRPO, unscaled  A_i = R_i - mean                                     Liu et al. 2025, "Dr. GRPO": no bias towards prompts

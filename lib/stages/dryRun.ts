@@ -176,7 +176,7 @@ export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewSty
   const critic = wants.critic || wants.reward ? (await open(o.criticModelNameOrPath!, Infinity, style.hooks ?? silent)).spec : null
   checkRoom(critic ? [spec, critic] : [spec], o.maxPromptSeqLen, o.maxAnswerSeqLen, '--max-prompt-seq-len or --max-answer-seq-len')
   if (critic && spec.vocab !== critic.vocab)
-    fail('ppo', `a reward model with the actor's vocabulary (${spec.vocab})`, `${critic.vocab} in ${o.criticModelNameOrPath}`, 'a reward model trained with the same tokenizer')
+    fail('ppo', `a ${wants.reward ? 'reward model' : 'critic'} with the actor's vocabulary (${spec.vocab})`, `${critic.vocab} in ${o.criticModelNameOrPath}`, 'a model with the same tokenizer')
   const need = (rows: RowList<unknown>) => {
     const lengths = lengthsOf(rows).map((n) => Math.min(n + o.maxAnswerSeqLen, spec.maxPositions))
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1)

@@ -63,7 +63,7 @@ export class PpoModels implements Disposable {
       const reward = wants.reward ? await load(rm!, 'scalar') : null
       const [a, r] = [actor.decoder, (reward ?? critic ?? actor).decoder]
       if (a.spec.vocab !== r.spec.vocab)
-        fail('ppo', `a reward model with the actor's vocabulary (${a.spec.vocab})`, `${r.spec.vocab} in ${rm}`, 'a reward model trained with the same tokenizer')
+        fail('ppo', `a ${reward ? 'reward model' : 'critic'} with the actor's vocabulary (${a.spec.vocab})`, `${r.spec.vocab} in ${rm}`, 'a model with the same tokenizer')
       const need = o.maxPromptSeqLen + o.maxAnswerSeqLen
       const room = Math.min(a.maxPositions, r.maxPositions)
       if (need > room)
