@@ -22,11 +22,17 @@ export interface ShapedRewardInput {
  * r_t = -klCoef * KL_t, plus the clipped score at the answer's last token. [n], n >= 1: a score needs a token to land on.
  *
  * DeepSpeed-Chat masks tokens equal to the padding token, so with EOS = PAD its score falls on a token that does not
- * count. Here an answer is exactly its n sampled tokens, the closing EOS among them, and the score lands on the last.
+ * count (paddedRewards.ts). Here an answer is exactly its n sampled tokens, the closing EOS among them, and the score lands
+ * on the last.
  */
 export function shapedRewards({ logprobs, refLogprobs, score, klCoef, rewardClip, penalty = 0, estimator = 'k1' }: ShapedRewardInput): Float64Array {
   const rewards = klPenalty(logprobs, refLogprobs, estimator).map((kl) => -klCoef * kl)
   if (rewards.length === 0) fail('shaped rewards', 'an answer of at least one token', 'an empty answer', 'leaving the answer out')
-  rewards[rewards.length - 1]! += (rewardClip > 0 ? Math.min(rewardClip, Math.max(-rewardClip, score)) : score) - penalty
+  rewards[rewards.length - 1]! += clippedScore({ score, rewardClip, penalty })
   return rewards
+}
+
+/** What an answer is paid for its score. */
+export function clippedScore({ score, rewardClip, penalty = 0 }: Pick<ShapedRewardInput, 'score' | 'rewardClip' | 'penalty'>): number {
+  return (rewardClip > 0 ? Math.min(rewardClip, Math.max(-rewardClip, score)) : score) - penalty
 }
