@@ -1,5 +1,6 @@
 /** One row as text, with what counts in the loss, for `--dry-run`. */
-import type { PairRow, PromptRow, TokenRow } from './records.js'
+import type { PromptRow, TokenRow } from './records.js'
+import type { RowCodec } from './rowList.js'
 import type { Tokenizer } from './tokenizer.js'
 
 export interface PreviewOptions {
@@ -37,10 +38,14 @@ export function previewRow(row: TokenRow, options: PreviewOptions): string {
   return `${row.ids.length} tokens, ${count} count: ${markedText(row, options)}`
 }
 
-/** The two answers of a pair, one line each. */
-export function previewPair(pair: PairRow, options: PreviewOptions): string {
-  return `chosen   ${previewRow(pair.chosen, options)}\nrejected ${previewRow(pair.rejected, options)}`
-}
+/** The answers of a pair or a ranking, one line each, with their names. */
+export const previewAnswers =
+  <Row>(codec: RowCodec<Row>) =>
+  (row: Row, options: PreviewOptions): string => {
+    const names = codec.names(row)
+    const width = Math.max(...names.map((name) => name.length))
+    return codec.parts(row).map((part, i) => `${names[i]!.padEnd(width)} ${previewRow(part, options)}`).join('\n')
+  }
 
 /** A prompt: nothing in it counts. */
 export function previewPrompt(prompt: PromptRow, options: PreviewOptions): string {

@@ -16,7 +16,7 @@ import { understoodShapes } from './rowShapes.js'
 export interface DatasetOptions {
   /** `--columns`: takes the place of a built-in mapping. */
   readonly columns?: string | null
-  /** Preferences are wanted: rated answers and trees give pairs, else answers and conversations. */
+  /** Preferences are wanted: rated answers and trees give rankings, else answers and conversations. */
   readonly pairs?: boolean
   /** For a path that is a hub id. */
   readonly hub?: HubHooks

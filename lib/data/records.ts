@@ -23,23 +23,47 @@ export type RawRow = RawShape & {
   readonly seed?: unknown
 }
 
+/** How two answers were judged, beyond which is better. */
+export interface Judgement {
+  /** How much better the chosen answer is, in units of the score; absent: 0. */
+  readonly margin?: number
+  /** Both are alike. */
+  readonly tie?: true
+}
+
 type RawShape =
-  | {
+  | ({
       readonly kind: 'preference'
       readonly prompt: string
       readonly chosen: string
       readonly rejected: string
       readonly at: Location
-    }
+    } & Judgement)
   | { readonly kind: 'response'; readonly prompt: string; readonly response: string; readonly at: Location }
   | { readonly kind: 'text'; readonly text: string; readonly at: Location }
   | { readonly kind: 'prompt'; readonly prompt: string; readonly at: Location }
   | { readonly kind: 'messages'; readonly messages: readonly Message[]; readonly at: Location }
-  | {
+  | ({
       readonly kind: 'messagePreference'
       readonly prompt: readonly Message[]
       readonly chosen: readonly Message[]
       readonly rejected: readonly Message[]
+      readonly at: Location
+    } & Judgement)
+  | {
+      readonly kind: 'ranking'
+      readonly prompt: string
+      /** [K] best first. */
+      readonly responses: readonly string[]
+      /** [K] from 0, rising; equal where answers were judged alike. */
+      readonly ranks: readonly number[]
+      readonly at: Location
+    }
+  | {
+      readonly kind: 'messageRanking'
+      readonly prompt: readonly Message[]
+      readonly responses: readonly (readonly Message[])[]
+      readonly ranks: readonly number[]
       readonly at: Location
     }
   | {
@@ -63,6 +87,16 @@ export interface PairRow {
   readonly chosen: TokenRow
   readonly rejected: TokenRow
   readonly promptLength: number
+}
+
+/** K >= 2 answers to one prompt, which begins each of them and does not count. */
+export interface RankedRow {
+  /** [K] best first. */
+  readonly answers: readonly TokenRow[]
+  /** [K] smaller is better; equal where answers were judged alike. */
+  readonly ranks: readonly number[]
+  /** How much better the first answer was judged than the second, of two; else 0. */
+  readonly margin: number
 }
 
 /** One prompt to sample from. */
@@ -102,6 +136,10 @@ export function shapeName(row: RawRow): string {
       return '{messages}'
     case 'messagePreference':
       return '{chosen, rejected} as messages'
+    case 'ranking':
+      return '{prompt, responses, ranking}'
+    case 'messageRanking':
+      return '{prompt, responses, ranking} as messages'
     case 'ids':
       return row.labels === null ? '{input_ids}' : '{input_ids, labels}'
   }

@@ -2,7 +2,7 @@
 import { fail } from '../base/errors.js'
 import type { ChatStyle } from './chatTemplate.js'
 import { chatAnswer, chatSegments, renderMessages, transcriptStyle } from './chatTemplate.js'
-import type { Message, RawRow } from './records.js'
+import type { Judgement, Message, RawRow } from './records.js'
 import { describe, shapeName } from './records.js'
 import type { Tokenizer } from './tokenizer.js'
 
@@ -21,10 +21,12 @@ export interface IdSegment {
   readonly counted: boolean
 }
 
-export interface PairIds {
+/** As RankedRow, in parts. */
+export interface RankedIds {
   readonly prompt: Int32Array
-  readonly chosen: Int32Array
-  readonly rejected: Int32Array
+  readonly answers: readonly Int32Array[]
+  readonly ranks: readonly number[]
+  readonly margin: number
 }
 
 /** Turns the parts of a row into ids. One for each tokenising pass. */
@@ -41,15 +43,18 @@ export class RowEncoder {
     this.#style = options.tokenizer ?? transcriptStyle
   }
 
-  /** A row with an answer, for SFT and for pretraining: its parts in order. Preference rows give prompt and chosen. */
+  /** A row with an answer, for SFT and for pretraining: its parts in order. Preference rows give prompt and chosen, rankings prompt and best. */
   segments(row: RawRow): IdSegment[] {
     switch (row.kind) {
       case 'preference':
         return this.#promptAndAnswer(row, row.prompt, row.chosen)
       case 'response':
         return this.#promptAndAnswer(row, row.prompt, row.response)
-      case 'messagePreference': {
-        const { prompt, answer } = chatAnswer(row.prompt, row.chosen, this.#style)
+      case 'ranking':
+        return this.#promptAndAnswer(row, row.prompt, row.responses[0]!)
+      case 'messagePreference':
+      case 'messageRanking': {
+        const { prompt, answer } = chatAnswer(row.prompt, row.kind === 'messageRanking' ? row.responses[0]! : row.chosen, this.#style)
         return this.#promptAndAnswer(row, prompt, answer)
       }
       case 'text':
@@ -78,32 +83,41 @@ export class RowEncoder {
     return this.segments(row)
   }
 
-  /** A preference row: one prompt, two answers, each with its end token. */
-  pair(row: RawRow): PairIds {
-    if (row.kind === 'preference') {
-      const prompt = this.#prompt(row, row.prompt)
-      return { prompt, chosen: this.#answer(row, prompt, row.chosen), rejected: this.#answer(row, prompt, row.rejected) }
+  /** A row with two answers or more to one prompt, each with its end token. */
+  ranked(row: RawRow): RankedIds {
+    const { prompt: text, answers, ranks, margin } = this.#judged(row)
+    const prompt = this.#prompt(row, text)
+    return { prompt, answers: answers.map((answer) => this.#answer(row, prompt, answer)), ranks, margin }
+  }
+
+  /** Its texts, best first. */
+  #judged(row: RawRow): { prompt: string; answers: readonly string[]; ranks: readonly number[]; margin: number } {
+    switch (row.kind) {
+      case 'preference':
+        return { prompt: row.prompt, answers: [row.chosen, row.rejected], ...judgementOf(row) }
+      case 'ranking':
+        return { prompt: row.prompt, answers: row.responses, ranks: row.ranks, margin: 0 }
+      case 'messagePreference':
+        return { ...this.#chatAnswers(row, [row.chosen, row.rejected]), ...judgementOf(row) }
+      case 'messageRanking':
+        return { ...this.#chatAnswers(row, row.responses), ranks: row.ranks, margin: 0 }
+      default:
+        fail('data', `a row with two answers in ${describe(row.at)}`, shapeName(row), 'rows {prompt, chosen, rejected}, {chosen, rejected} or {prompt, responses, ranking}')
     }
-    if (row.kind === 'messagePreference') {
-      const chosen = chatAnswer(row.prompt, row.chosen, this.#style)
-      const rejected = chatAnswer(row.prompt, row.rejected, this.#style)
-      if (chosen.prompt !== rejected.prompt) {
-        fail(
-          'data',
-          `one text before both answers in ${describe(row.at)}`,
-          'two, because the chat template writes the question differently before each',
-          'rows with a prompt and two answers as text',
-        )
-      }
-      const prompt = this.#prompt(row, chosen.prompt)
-      return { prompt, chosen: this.#answer(row, prompt, chosen.answer), rejected: this.#answer(row, prompt, rejected.answer) }
+  }
+
+  #chatAnswers(row: RawRow & { prompt: readonly Message[] }, responses: readonly (readonly Message[])[]): { prompt: string; answers: string[] } {
+    const texts = responses.map((response) => chatAnswer(row.prompt, response, this.#style))
+    const { prompt } = texts[0]!
+    if (texts.some((text) => text.prompt !== prompt)) {
+      fail(
+        'data',
+        `one text before all answers in ${describe(row.at)}`,
+        'several, because the chat template writes the question differently before each',
+        'rows with a prompt and answers as text',
+      )
     }
-    fail(
-      'data',
-      `a row with two answers in ${describe(row.at)}`,
-      shapeName(row),
-      'rows {prompt, chosen, rejected} or {chosen, rejected}',
-    )
+    return { prompt, answers: texts.map(({ answer }) => answer) }
   }
 
   /** What stands before the answer of a row, to sample from. */
@@ -115,9 +129,11 @@ export class RowEncoder {
     switch (row.kind) {
       case 'preference':
       case 'response':
+      case 'ranking':
       case 'prompt':
         return row.prompt
       case 'messagePreference':
+      case 'messageRanking':
         return renderMessages(row.prompt, this.#style, { generationPrompt: true })
       case 'messages': {
         const answered = row.messages.at(-1)?.role === 'assistant'
@@ -232,3 +248,5 @@ function idSegments(ids: Int32Array, labels: Int32Array | null): IdSegment[] {
   }
   return segments
 }
+
+const judgementOf = ({ tie, margin = 0 }: Judgement): { ranks: number[]; margin: number } => ({ ranks: tie ? [0, 0] : [0, 1], margin })

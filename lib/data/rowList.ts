@@ -1,42 +1,54 @@
 /** Rows of tokens that need not be in memory: from arrays, or from the files of a token store. */
 import { closeSync, openSync, readSync } from 'node:fs'
 import { fail } from '../base/errors.js'
-import type { PairRow, PromptRow, TokenRow } from './records.js'
+import type { PairRow, PromptRow, RankedRow, TokenRow } from './records.js'
 
 /** A list of n rows. */
 export interface RowList<Row> {
   readonly length: number
   at(index: number): Row
-  /** Ids of one row, those of both answers for a pair. */
+  /** Ids of one row, those of all its answers together. */
   tokens(index: number): number
   /** Lets go of open files. */
   dispose(): void
 }
 
-/** How a row becomes one or two sequences with a number beside them, and back. */
+/** How a row becomes one sequence or several, each with a number beside it, and back. */
 export interface RowCodec<Row> {
   parts(row: Row): readonly TokenRow[]
-  /** Kept beside the parts: a pair's promptLength; 0 elsewhere. */
-  note(row: Row): number
-  row(parts: readonly TokenRow[], note: number): Row
+  /** Kept beside the parts, whole numbers below 2^32; what a codec does not need is 0. */
+  notes(row: Row): readonly number[]
+  row(parts: readonly TokenRow[], notes: ArrayLike<number>): Row
+  /** What the parts are called where a row is shown. */
+  names(row: Row): readonly string[]
 }
 
-export const tokenRowCodec: RowCodec<TokenRow> = { parts: (row) => [row], note: () => 0, row: ([row]) => row! }
+export const tokenRowCodec: RowCodec<TokenRow> = { parts: (row) => [row], notes: () => [0], row: ([row]) => row!, names: () => ['row'] }
 
 export const pairRowCodec: RowCodec<PairRow> = {
   parts: ({ chosen, rejected }) => [chosen, rejected],
-  note: ({ promptLength }) => promptLength,
-  row: ([chosen, rejected], promptLength) => ({ chosen: chosen!, rejected: rejected!, promptLength }),
+  notes: ({ promptLength }) => [promptLength, 0],
+  row: ([chosen, rejected], notes) => ({ chosen: chosen!, rejected: rejected!, promptLength: notes[0]! }),
+  names: () => ['chosen', 'rejected'],
+}
+
+/** The rank of the first, best answer is always 0: in its place stand the bits of the margin. */
+export const rankedRowCodec: RowCodec<RankedRow> = {
+  parts: ({ answers }) => answers,
+  notes: ({ ranks, margin }) => [new Uint32Array(Float32Array.of(margin).buffer)[0]!, ...ranks.slice(1)],
+  row: (answers, notes) => ({ answers, ranks: [0, ...Array.from(notes).slice(1)], margin: new Float32Array(Uint32Array.of(notes[0]!).buffer)[0]! }),
+  names: ({ ranks }) => (ranks.length === 2 && ranks[1] === 1 ? ['chosen', 'rejected'] : ranks.map((rank) => `rank ${rank + 1}`)),
 }
 
 export const promptRowCodec: RowCodec<PromptRow> = {
   parts: ({ ids }) => [{ ids, counted: new Uint8Array(ids.length) }],
-  note: () => 0,
+  notes: () => [0],
   row: ([row]) => ({ ids: row!.ids }),
+  names: () => ['prompt'],
 }
 
-/** Numbers of one row in a store: lengths of its parts (the second 0 where there is one), its note, how often it is seen. */
-export const rowNumbers = 4
+/** Numbers of one part in a store: its length, its note, how often its row is seen; 0 for a part of the row before it. */
+export const partNumbers = 3
 
 /** Where the ids and marks of a store are. */
 export interface TokenSource {
@@ -79,22 +91,26 @@ export function fileSource(idsFile: string, countedFile: string): TokenSource {
 
 /** The rows of a store, in an order that may leave some out and name others twice. */
 export class StoredRows<Row> implements RowList<Row> {
-  /** First id of each stored row. */
+  /** [parts + 1] first id of each part, and the end. */
   readonly #starts: Float64Array
+  /** [rows + 1] first part of each stored row, and the end. */
+  readonly #parts: Int32Array
 
-  /** `numbers` [rows, 4]; `order` names stored rows. */
+  /** `numbers` [parts, 3]; `order` names stored rows. */
   constructor(
     private readonly source: TokenSource,
     private readonly numbers: Uint32Array,
     private readonly order: Int32Array,
     private readonly codec: RowCodec<Row>,
   ) {
-    this.#starts = new Float64Array(numbers.length / rowNumbers)
-    for (let i = 1; i < this.#starts.length; i++) this.#starts[i] = this.#starts[i - 1]! + this.#length(i - 1)
-  }
-
-  #length(stored: number): number {
-    return this.numbers[stored * rowNumbers]! + this.numbers[stored * rowNumbers + 1]!
+    const parts = numbers.length / partNumbers
+    this.#starts = new Float64Array(parts + 1)
+    const first: number[] = []
+    for (let part = 0; part < parts; part++) {
+      this.#starts[part + 1] = this.#starts[part]! + numbers[part * partNumbers]!
+      if (numbers[part * partNumbers + 2]! > 0) first.push(part)
+    }
+    this.#parts = Int32Array.from([...first, parts])
   }
 
   get length(): number {
@@ -102,21 +118,20 @@ export class StoredRows<Row> implements RowList<Row> {
   }
 
   tokens(index: number): number {
-    return this.#length(this.#stored(index))
+    const [first, end] = this.#range(index)
+    return this.#starts[end]! - this.#starts[first]!
   }
 
   at(index: number): Row {
-    const stored = this.#stored(index)
-    const [first, second, note] = this.numbers.subarray(stored * rowNumbers, stored * rowNumbers + 3) as unknown as [number, number, number]
-    const start = this.#starts[stored]!
-    const parts = [this.#part(start, first)]
-    if (second > 0) parts.push(this.#part(start + first, second))
-    return this.codec.row(parts, note)
+    const [first, end] = this.#range(index)
+    const parts = Array.from({ length: end - first }, (_, i) => this.#part(this.#starts[first + i]!, this.numbers[(first + i) * partNumbers]!))
+    return this.codec.row(parts, parts.map((_, i) => this.numbers[(first + i) * partNumbers + 1]!))
   }
 
-  #stored(index: number): number {
-    const stored = this.order[index]
-    return stored ?? fail('rows', `a row below ${this.length}`, String(index), 'a place within the list')
+  /** The parts of a row: the first, and one behind the last. */
+  #range(index: number): [first: number, end: number] {
+    const stored = this.order[index] ?? fail('rows', `a row below ${this.length}`, String(index), 'a place within the list')
+    return [this.#parts[stored]!, this.#parts[stored + 1]!]
   }
 
   #part(start: number, length: number): TokenRow {

@@ -1,6 +1,7 @@
 /** One parsed JSON value -> one validated row. The shapes are those every command understands. */
 import { fail } from '../base/errors.js'
 import { isJsonObject, kindOf } from '../base/json.js'
+import { parseJudgement, parseRanks } from './judgements.js'
 import type { Location, Message, RawRow } from './records.js'
 import { describe } from './records.js'
 
@@ -8,10 +9,10 @@ type Fields = Record<string, unknown>
 
 /** Every shape a row may have, as error messages list them. */
 export const understoodShapes =
-  '{prompt, chosen, rejected}, {chosen, rejected}, {prompt, response}, {text}, {prompt}, {messages}, {input_ids, labels?}'
+  '{prompt, chosen, rejected}, {chosen, rejected}, {prompt, responses, ranking}, {prompt, response}, {text}, {prompt}, {messages}, {input_ids, labels?}'
 
 /** The fields those shapes are made of: no other column needs to be read. */
-export const understoodFields = ['prompt', 'chosen', 'rejected', 'response', 'text', 'messages', 'input_ids', 'labels', 'seed'] as const
+export const understoodFields = ['prompt', 'chosen', 'rejected', 'margin', 'tie', 'label', 'responses', 'ranking', 'response', 'text', 'messages', 'input_ids', 'labels', 'seed'] as const
 
 const uncounted = -100
 const maxId = 2 ** 31 - 1
@@ -35,6 +36,7 @@ function shapedRow(value: Fields, at: Location): RawRow | null {
   if (has('chosen') || has('rejected')) {
     return Array.isArray(value['chosen']) || Array.isArray(value['rejected']) ? messagePair(value, at) : textPair(value, at)
   }
+  if (has('responses') && has('ranking')) return rankingRow(value, at)
   if (has('response'))
     return { kind: 'response', prompt: textField(value, 'prompt', at), response: textField(value, 'response', at), at }
   if (has('text')) return { kind: 'text', text: textField(value, 'text', at), at }
@@ -64,11 +66,11 @@ function textPair(fields: Fields, at: Location): RawRow | null {
   const chosen = textField(fields, 'chosen', at)
   const rejected = textField(fields, 'rejected', at)
   if (fields['prompt'] !== undefined && fields['prompt'] !== null) {
-    return { kind: 'preference', prompt: textField(fields, 'prompt', at), chosen, rejected, at }
+    return { kind: 'preference', prompt: textField(fields, 'prompt', at), chosen, rejected, ...parseJudgement(fields, at), at }
   }
   const cut = sharedPromptLength(chosen, rejected)
   if (cut === 0) return null
-  return { kind: 'preference', prompt: chosen.slice(0, cut), chosen: chosen.slice(cut), rejected: rejected.slice(cut), at }
+  return { kind: 'preference', prompt: chosen.slice(0, cut), chosen: chosen.slice(cut), rejected: rejected.slice(cut), ...parseJudgement(fields, at), at }
 }
 
 /** Length of the text up to and including the last `Assistant:` that two transcripts share; 0 when there is none. */
@@ -110,7 +112,21 @@ function messagePair(fields: Fields, at: Location): RawRow | null {
       : []
   const prompt = [...before, ...chosen.slice(0, shared)]
   if (prompt.length === 0) return null
-  return { kind: 'messagePreference', prompt, chosen: chosen.slice(shared), rejected: rejected.slice(shared), at }
+  return { kind: 'messagePreference', prompt, chosen: chosen.slice(shared), rejected: rejected.slice(shared), ...parseJudgement(fields, at), at }
+}
+
+/** With a prompt of messages each response is a list of messages, or the assistant's as a text. */
+function rankingRow(fields: Fields, at: Location): RawRow {
+  const { order, ranks } = parseRanks(fields, at)
+  const responses = fields['responses'] as unknown[]
+  // named one by one, so that an error says which response it is about
+  const named = Object.fromEntries(responses.map((response, i) => [`responses.${i}`, response]))
+  if (!Array.isArray(fields['prompt'])) {
+    const prompt = textField(fields, 'prompt', at)
+    return { kind: 'ranking', prompt, responses: order.map((i) => textField(named, `responses.${i}`, at)), ranks, at }
+  }
+  const answer = (i: number): Message[] => (typeof responses[i] === 'string' ? [{ role: 'assistant', content: responses[i] }] : messageList(named, `responses.${i}`, at))
+  return { kind: 'messageRanking', prompt: messageList(fields, 'prompt', at), responses: order.map(answer), ranks, at }
 }
 
 function sameMessage(a: Message, b: Message): boolean {

@@ -6,7 +6,7 @@ import { stat } from 'node:fs/promises'
 import type { TokenReport } from './records.js'
 import { RowBuffer } from './rowBuffer.js'
 import type { RowArrays } from './rowBuffer.js'
-import { StoredRows, memorySource, rowNumbers } from './rowList.js'
+import { StoredRows, memorySource, partNumbers } from './rowList.js'
 import type { RowCodec, RowList } from './rowList.js'
 import { blendedOrder } from './split.js'
 import type { StageData } from './stageData.js'
@@ -115,10 +115,10 @@ function listsOf<Row>(data: StageData, codec: RowCodec<Row>, seed: number, of: (
 
 /** Stored rows in their order, each as often as its copies say. */
 function repeated(numbers: Uint32Array): Int32Array {
-  const rows = numbers.length / rowNumbers
-  let total = 0
-  for (let row = 0; row < rows; row++) total += numbers[row * rowNumbers + 3]!
-  const order = new Int32Array(total)
-  for (let row = 0, at = 0; row < rows; row++) for (let copy = numbers[row * rowNumbers + 3]!; copy > 0; copy--) order[at++] = row
+  // parts of the row before have no copies of their own
+  const copies = numbers.filter((n, i) => i % partNumbers === 2 && n > 0)
+  const order = new Int32Array(copies.reduce((sum, n) => sum + n, 0))
+  let at = 0
+  for (const [row, n] of copies.entries()) order.fill(row, at, (at += n))
   return order
 }

@@ -15,7 +15,7 @@ import { atomicFolder, failOnFile, makeFolder, pathExists, readJson, writeJson }
 import { isJsonObject } from '../base/json.js'
 import type { TokenReport } from './records.js'
 import type { RowArrays } from './rowBuffer.js'
-import { fileSource, memorySource, rowNumbers } from './rowList.js'
+import { fileSource, memorySource, partNumbers } from './rowList.js'
 import type { TokenSource } from './rowList.js'
 import type { StageData } from './stageData.js'
 import type { MakerOptions } from './tokenize.js'
@@ -25,7 +25,7 @@ import { parts } from './tokenWorker.js'
 import type { Part } from './tokenWorker.js'
 
 /** A change of the format, or of what tokenising gives, takes a new number: older folders are then made again. */
-const version = 1
+const version = 2
 /** Oldest folders go when all of them take more. */
 const mostBytes = 20e9
 /** Of ids: a part up to this size is read into memory as a whole. */
@@ -98,10 +98,10 @@ export class TokenStore {
     const sources = {} as Record<Part, () => TokenSource>
     for (const part of parts) {
       const bytes = await readFile(this.#file(part, 'numbers')).catch(() => null)
-      if (bytes === null || bytes.length % (4 * rowNumbers) !== 0) return null
+      if (bytes === null || bytes.length % (4 * partNumbers) !== 0) return null
       numbers[part] = new Uint32Array(bytes.buffer.slice(bytes.byteOffset, bytes.byteOffset + bytes.length))
       let tokens = 0
-      for (let i = 0; i < numbers[part].length; i += rowNumbers) tokens += numbers[part][i]! + numbers[part][i + 1]!
+      for (let i = 0; i < numbers[part].length; i += partNumbers) tokens += numbers[part][i]!
       const files = [this.#file(part, 'ids'), this.#file(part, 'counted')] as const
       const sizes = await Promise.all(files.map((file) => stat(file).then((s) => s.size, () => -1)))
       if (sizes[0] !== 4 * tokens || sizes[1] !== tokens) return null

@@ -47,7 +47,7 @@ export class Placing {
 
   add({ row, copies, held }: PlacedRow): void {
     const part: Part = held ? 'held' : 'train'
-    const fate = this.maker(row, (tokens) => this.buffers[part].append(this.codec.parts(tokens), this.codec.note(tokens), held ? 1 : copies))
+    const fate = this.maker(row, (tokens) => this.buffers[part].append(this.codec.parts(tokens), this.codec.notes(tokens), held ? 1 : copies))
     this.fates[part][fate]++
   }
 

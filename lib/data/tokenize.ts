@@ -5,11 +5,11 @@
  */
 import { setImmediate as nextTurn } from 'node:timers/promises'
 import { fail } from '../base/errors.js'
-import type { PairRow, PromptRow, RawRow, TokenReport, TokenRow } from './records.js'
+import type { PairRow, PromptRow, RankedRow, RawRow, TokenReport, TokenRow } from './records.js'
 import type { IdSegment } from './rowIds.js'
 import { RowEncoder } from './rowIds.js'
 import type { RowCodec } from './rowList.js'
-import { pairRowCodec, promptRowCodec, tokenRowCodec } from './rowList.js'
+import { pairRowCodec, promptRowCodec, rankedRowCodec, tokenRowCodec } from './rowList.js'
 import type { Tokenizer } from './tokenizer.js'
 
 /** In tokens; a limit that is left out does not hold. */
@@ -50,7 +50,7 @@ export interface RowKind<Row> {
   maker(options: MakerOptions & { readonly tokenizer: Tokenizer | null }): RowMaker<Row>
 }
 
-export type RowKindName = 'answers' | 'pairs' | 'prompts' | 'texts'
+export type RowKindName = 'answers' | 'pairs' | 'prompts' | 'rankings' | 'texts'
 
 /** SFT: the answer's tokens and the end token count; with countAll every token but the first does. */
 export const answerKind: RowKind<TokenRow> = {
@@ -70,27 +70,49 @@ export const answerKind: RowKind<TokenRow> = {
   },
 }
 
-/** Reward model and DPO: both answers of a row, joined to the same prompt ids; a pair of which one does not fit is dropped. */
+/** Reward model: all answers of a row, joined to the same prompt ids; a row of which one answer does not fit is dropped. */
+export const rankedKind: RowKind<RankedRow> = {
+  name: 'rankings',
+  codec: rankedRowCodec,
+  maker(options) {
+    const encoder = new RowEncoder(options)
+    return (row, keep) => {
+      const { prompt, answers, ranks, margin } = encoder.ranked(row)
+      const fate = fits(prompt.length, Math.max(...answers.map((answer) => answer.length)), options)
+      if (fate !== 'kept') return fate
+      if (answers.some((answer) => answer.length === 0)) return 'skipped'
+      const join = (ids: Int32Array): TokenRow =>
+        joinSegments(
+          [
+            { ids: prompt, counted: false },
+            { ids, counted: true },
+          ],
+          false,
+        )
+      keep({ answers: answers.map(join), ranks, margin: Math.fround(margin) })
+      return fate
+    }
+  },
+}
+
+/** DPO: every pair of a row's answers of which one is better. A row whose answers are all alike is skipped; margins play no part. */
 export const pairKind: RowKind<PairRow> = {
   name: 'pairs',
   codec: pairRowCodec,
   maker(options) {
-    const encoder = new RowEncoder(options)
+    const maker = rankedKind.maker(options)
     return (row, keep) => {
-      const { prompt, chosen, rejected } = encoder.pair(row)
-      const fate = fits(prompt.length, Math.max(chosen.length, rejected.length), options)
-      if (fate !== 'kept') return fate
-      if (chosen.length === 0 || rejected.length === 0) return 'skipped'
-      const join = (answer: Int32Array): TokenRow =>
-        joinSegments(
-          [
-            { ids: prompt, counted: false },
-            { ids: answer, counted: true },
-          ],
-          false,
-        )
-      keep({ chosen: join(chosen), rejected: join(rejected), promptLength: prompt.length })
-      return fate
+      let kept = false
+      const fate = maker(row, ({ answers, ranks }) => {
+        const promptLength = answers[0]!.counted.indexOf(1)
+        for (const [i, chosen] of answers.entries())
+          for (const [j, rejected] of answers.entries()) {
+            if (ranks[i]! >= ranks[j]!) continue
+            keep({ chosen, rejected, promptLength })
+            kept = true
+          }
+      })
+      return fate === 'kept' && !kept ? 'skipped' : fate
     }
   },
 }
@@ -134,7 +156,7 @@ export const textKind: RowKind<TokenRow> = {
 }
 
 /** By name, for a worker. */
-export const rowKinds: Readonly<Record<RowKindName, RowKind<TokenRow> | RowKind<PairRow> | RowKind<PromptRow>>> = { answers: answerKind, pairs: pairKind, prompts: promptKind, texts: textKind }
+export const rowKinds: Readonly<Record<RowKindName, RowKind<TokenRow> | RowKind<PairRow> | RowKind<PromptRow> | RowKind<RankedRow>>> = { answers: answerKind, pairs: pairKind, prompts: promptKind, rankings: rankedKind, texts: textKind }
 
 function* overlappingPieces(row: TokenRow, maxSeqLen: number): Generator<TokenRow> {
   const last = row.ids.length - 1

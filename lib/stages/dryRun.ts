@@ -4,12 +4,12 @@ import type { Given } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 import { tokenizerFor } from '../checkpoint/model.js'
 import { packByTokens } from '../data/packing.js'
-import { previewPair, previewPrompt, previewRow } from '../data/preview.js'
+import { previewAnswers, previewPrompt, previewRow } from '../data/preview.js'
 import type { TokenReport } from '../data/records.js'
 import { rowsFrom } from '../data/rowList.js'
 import type { RowList } from '../data/rowList.js'
 import { openStageData } from '../data/stageData.js'
-import { answerKind, pairKind, promptKind, textKind } from '../data/tokenize.js'
+import { answerKind, pairKind, promptKind, rankedKind, textKind } from '../data/tokenize.js'
 import type { MakerOptions, RowKind } from '../data/tokenize.js'
 import type { Tokenizer } from '../data/tokenizer.js'
 import type { DecoderSpec } from '../model/spec.js'
@@ -139,7 +139,7 @@ export async function planReward(given: Given<typeof rewardOptions>, style: Prev
     const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
     return { memory: planMemory([{ spec, head: 'scalar', trained: true, positions: o.maxSeqLen, gradientCheckpointing: o.gradientCheckpointing, lora: loraOf(o) }], o.dtype as DType, { tokens }), steps: stepsFor(rows.length, o) }
   }
-  return plan({ stage: 'reward', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewPair, need, style })
+  return plan({ stage: 'reward', options: o, step: 2, source, kind: rankedKind, limits: { maxSeqLen }, show: previewAnswers(rankedKind.codec), need, style })
 }
 
 export async function planDpo(given: Given<typeof dpoOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
@@ -156,7 +156,7 @@ export async function planDpo(given: Given<typeof dpoOptions>, style: PreviewSty
     if (!o.referenceFree && !o.precomputeReference) models.push({ spec: reference, head: 'logprob', trained: false, positions: o.maxSeqLen })
     return { memory: planMemory(models, o.dtype as DType, { tokens: largest(lengthsOf(rows), o.perDeviceTrainBatchSize) }), steps: stepsFor(rows.length, o) }
   }
-  return plan({ stage: 'dpo', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewPair, need, style })
+  return plan({ stage: 'dpo', options: o, step: 2, source, kind: pairKind, limits: { maxSeqLen }, show: previewAnswers(pairKind.codec), need, style })
 }
 
 /** Prompt and answer must fit the positions of every model that sees them. */
@@ -174,9 +174,13 @@ export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewSty
   const wants = wantedModels(o)
   // the critic and the reward model, or whichever of them is wanted
   const critic = wants.critic || wants.reward ? (await open(o.criticModelNameOrPath!, Infinity, style.hooks ?? silent)).spec : null
-  checkRoom(critic ? [spec, critic] : [spec], o.maxPromptSeqLen, o.maxAnswerSeqLen, '--max-prompt-seq-len or --max-answer-seq-len')
-  if (critic && spec.vocab !== critic.vocab)
-    fail('ppo', `a ${wants.reward ? 'reward model' : 'critic'} with the actor's vocabulary (${spec.vocab})`, `${critic.vocab} in ${o.criticModelNameOrPath}`, 'a model with the same tokenizer')
+  const ensemble: DecoderSpec[] = []
+  for (const folder of o.rewardEnsemble) ensemble.push((await open(folder, Infinity, style.hooks ?? silent)).spec)
+  const judges = [...(critic ? [critic] : []), ...ensemble]
+  checkRoom([spec, ...judges], o.maxPromptSeqLen, o.maxAnswerSeqLen, '--max-prompt-seq-len or --max-answer-seq-len')
+  for (const [i, judge] of judges.entries())
+    if (spec.vocab !== judge.vocab)
+      fail('ppo', `a ${wants.reward ? 'reward model' : 'critic'} with the actor's vocabulary (${spec.vocab})`, `${judge.vocab} in ${[...(critic ? [o.criticModelNameOrPath] : []), ...o.rewardEnsemble][i]}`, 'a model with the same tokenizer')
   const need = (rows: RowList<unknown>) => {
     const lengths = lengthsOf(rows).map((n) => Math.min(n + o.maxAnswerSeqLen, spec.maxPositions))
     const longest = lengths.reduce((a, b) => Math.max(a, b), 1)
@@ -186,7 +190,7 @@ export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewSty
       { spec, head: 'logprob', trained: false },
     ]
     if (critic && wants.critic) models.push({ spec: critic, head: 'scalar', trained: true, gradientCheckpointing: o.criticGradientCheckpointing, lora: criticLora(o) })
-    if (critic && wants.reward) models.push({ spec: critic, head: 'scalar', trained: false })
+    if (wants.reward) for (const judge of judges) models.push({ spec: judge, head: 'scalar', trained: false })
     // answers to one prompt may fill a micro-batch
     const rollouts = lengths.flatMap((n) => new Array<number>(Math.min(o.groupSize, o.perDeviceTrainingBatchSize)).fill(n))
     const memory = planMemory(models, o.dtype as DType, { tokens: largest(rollouts, o.perDeviceTrainingBatchSize), cache: { pages: slots * Math.ceil(longest / o.kvPageSize), pageSize: o.kvPageSize } })

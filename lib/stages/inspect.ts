@@ -148,7 +148,7 @@ export async function inspectRows(given: Given<typeof inspectOptions>, hooks: Ru
       const parts = codec.parts(tokens)
       seen.push(...parts)
       if (result.rows.length >= options.rows) return
-      const names = parts.length > 1 ? ['chosen', 'rejected'] : [options.step === 'ppo' ? 'prompt' : 'row']
+      const names = codec.names(tokens)
       const place = describe(row.at)
       result.rows.push({ place, parts: parts.map((part, i) => ({ name: names[i]!, ids: Array.from(part.ids), counted: Array.from(part.counted), text: tokenizer.decode(part.ids, { skipSpecial: false }) })) })
       result.shown.push(...parts.map((part, i) => `${place}, ${names[i]!}: ${inspectRow(part, tokenizer)}`))
@@ -162,7 +162,7 @@ export async function inspectRows(given: Given<typeof inspectOptions>, hooks: Ru
 }
 
 function makerFor({ step, lossOn, maxSeqLen }: Resolved<typeof inspectOptions>, tokenizer: Tokenizer, spec: DecoderSpec): { maker: RowMaker<unknown>; codec: RowCodec<unknown> } {
-  const kind = rowKinds[({ pretrain: 'texts', sft: 'answers', reward: 'pairs', dpo: 'pairs', ppo: 'prompts' } as const)[step]]
+  const kind = rowKinds[({ pretrain: 'texts', sft: 'answers', reward: 'rankings', dpo: 'pairs', ppo: 'prompts' } as const)[step]]
   const limits = step === 'ppo' ? { maxPromptLen: maxSeqLen } : { maxSeqLen }
   const maker = kind.maker({ tokenizer, vocabSize: spec.vocab, countAll: lossOn === 'all', ...limits })
   return { maker: maker as RowMaker<unknown>, codec: kind.codec as RowCodec<unknown> }

@@ -65,7 +65,6 @@ export const trainOptions = {
 
 // Flags of DeepSpeed-Chat's programs for what comes later (`later`: refused where it would change something) and for what
 // is not there or is off (`unused`: any value), so that its command lines can be kept.
-const padding = { numPaddingAtBeginning: option.unused(1, 'rows are packed, there is no padding') }
 
 const everyProgram = {
   localRank: option.later(-1, 'the launcher', [-1, 0]),
@@ -92,7 +91,6 @@ const sftLater = {
 
 const rewardLater = {
   ...oneModel,
-  ...padding,
   evalIters: option.unused(100, 'all held-out rows are evaluated'),
 }
 
@@ -102,7 +100,6 @@ const dpoLater = { ...oneModel, ...noOffloadedReference, ...noPrintLoss }
 
 const ppoLater = {
   ...everyProgram,
-  ...padding,
   actorZeroStage: option.later(0, ZERO),
   criticZeroStage: option.later(0, ZERO),
   ...noOffloadedReference,
@@ -135,6 +132,13 @@ const loraShared = {
   onlyOptimizeLora: option.flag(false, 'freeze everything but the factors (and the value head of a reward model)'),
 }
 const loraOptions = { loraDim, loraModuleName, loraLearningRate, ...loraShared }
+
+/** Numbers as DeepSpeed-Chat has them where they differ on purpose. */
+export const compatOptions = {
+  compat: option.choice('none', ['none', 'deepspeed-chat'], "deepspeed-chat: its reward loss, and its place of the score, values and counted tokens in PPO"),
+  padTokenId: option.optionalInteger('of --compat: the padding token; without it the end token', { min: 0 }),
+  numPaddingAtBeginning: option.integer(1, "of --compat, reward: padding tokens before a row (1 for OPT's start token, else 0)", { min: 0 }),
+}
 
 const modelOption = { modelNameOrPath: option.requiredText('model folder in the Hugging Face layout') }
 
@@ -175,6 +179,9 @@ export const rewardOptions = {
   dropout,
   gradientCheckpointing: checkpointing,
   ...loraOptions,
+  rewardLoss: option.choice('last', ['last', 'every-position'], 'scores compared: at the last tokens, or at every position from where two answers part to the shorter end', ({ compat }) => (compat === 'none' ? 'last' : 'every-position')),
+  ...compatOptions,
+  rewardEnsemble: option.texts('further reward models, such as ones of other seeds: how often they agree with this one on the held-out rows'),
   centerRewardsCoefficient: option.number(0, 'weight of a term that keeps scores around 0; 0 = off', { min: 0 }),
   shuffleLabels: option.flag(false, 'swap chosen and rejected at random: a control that must learn nothing'),
   ...machineOptions,
@@ -219,6 +226,8 @@ export const ppoOptions = {
   rewardFunction: option.optionalText('JavaScript module (.mjs, .js) whose default export gives rewards: (rows) => numbers'),
   rewardFunctionSeconds: option.number(600, 'longest that one call of --reward-function may take; 0 = no limit', { min: 0, unit: 'seconds' }),
   rewardFrom: option.choice('model', ['model', 'function', 'both'], 'what gives rewards, both: their sum; function where --reward-function is given', ({ rewardFunction }) => (rewardFunction === null ? 'model' : 'function')),
+  rewardEnsemble: option.texts("further reward models, such as ones of other seeds: the score is then the mean of all less a share of their spread"),
+  ensembleSpreadCoef: option.number(1, 'of --reward-ensemble: how many standard deviations of the scores are taken from their mean', { min: 0 }),
   ...ppoData,
   maxPromptSeqLen: option.integer(256, 'longest prompt; longer ones are dropped and counted', { min: 1, unit: 'tokens' }),
   maxAnswerSeqLen: option.integer(256, 'longest answer', { min: 1, unit: 'tokens' }),
@@ -251,6 +260,8 @@ export const ppoOptions = {
   klHorizon: option.number(10000, 'answers over which an adaptive --kl-coef changes by a fifth at most', { min: 1, unit: 'answers' }),
   stopKl: option.number(0, 'end the updates of an experience once the actor is this far from what sampled it, per token; 0 = never', { min: 0, unit: 'nats' }),
   rewardClip: option.number(5, 'clip the score to [-c, c]; 0 = off', { min: 0 }),
+  ...compatOptions,
+  numPaddingAtBeginning: option.unused(1, 'PPO of DeepSpeed-Chat has no use for it either'),
   missingEosPenalty: option.number(0, 'taken from the score of an answer cut by its limit', { min: 0, unit: 'score' }),
   enableEma: option.flag(false, 'also keep a moving average of the actor, saved as D/actor-ema'),
   emaDecay: option.number(0.992, 'of --enable-ema, at each applied step', { min: 0, max: 1 }),

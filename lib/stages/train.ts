@@ -6,6 +6,7 @@ import { ensureWritable, pathExists, readJsonIfThere, writeJson } from '../base/
 import type { Given, Resolved } from '../base/options.js'
 import { flagName, resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
+import { checkRewardLoss } from './compat.js'
 import { withDeepspeedConfig } from './deepspeedConfig.js'
 import { checkRoom, planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
@@ -109,6 +110,8 @@ async function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...re
   const { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, maxSeqLen, device, dtype, threads, seed, outputDir, enableTensorboard, tensorboardPath } = shared
   const { saveSteps, saveSeconds, keepLast, keepEvery, resume } = shared
   const saves = { saveSteps, saveSeconds, keepLast, keepEvery, resume }
+  const { compat, padTokenId, numPaddingAtBeginning } = shared
+  checkRewardLoss({ compat, rewardLoss: rewardGiven?.rewardLoss })
   const common = { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, device, dtype, threads, seed, ...saves }
   const events = (step: StepName) => ({ enableTensorboard, tensorboardPath: tensorboardPath === null ? null : join(tensorboardPath, step) })
   const at = (...parts: string[]): string => join(outputDir, ...parts)
@@ -116,8 +119,8 @@ async function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...re
     shared,
     steps: chosenSteps(shared.step),
     sft: { ...common, ...events('sft'), maxSeqLen, ...s, modelNameOrPath: shared.actorModelNameOrPath, outputDir: at('sft') },
-    reward: { ...common, ...events('reward'), maxSeqLen, ...r, modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
-    ppo: { ...common, ...events('ppo'), ...p, actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
+    reward: { ...common, ...events('reward'), compat, padTokenId, numPaddingAtBeginning, maxSeqLen, ...r, modelNameOrPath: shared.rewardModelNameOrPath ?? at('sft', 'model'), outputDir: at('reward') },
+    ppo: { ...common, ...events('ppo'), compat, padTokenId, ...p, actorModelNameOrPath: at('sft', 'model'), criticModelNameOrPath: at('reward', 'model'), outputDir: at('ppo') },
     own: Object.fromEntries(Object.entries({ sft: s, reward: r, ppo: p }).filter(([, values]) => Object.keys(values).length > 0)),
   }
 }

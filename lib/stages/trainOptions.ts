@@ -1,7 +1,7 @@
 // Options of `threefold train`: what the three steps share, once; what may differ, for each step.
 import { option } from '../base/options.js'
 import type { OptionTable } from '../base/options.js'
-import { dataOptions, laterOptions, machineOptions, outputOptions, ppoOptions, rewardOptions, saveOptions, sftOptions } from './options.js'
+import { compatOptions, dataOptions, laterOptions, machineOptions, outputOptions, ppoOptions, rewardOptions, saveOptions, sftOptions } from './options.js'
 
 const SHARDING = 'ZeRO sharding'
 
@@ -24,6 +24,7 @@ export const pipelineOptions = {
   ...saveOptions,
   ...laterOptions,
   ...(laterOf(ppoOptions) as Record<never, never>),
+  ...compatOptions,
   rewardZeroStage: option.later(0, SHARDING, [0, '']),
   deploymentType: option.later('single_gpu', 'the launcher', ['single_gpu', 'single_node']),
 }

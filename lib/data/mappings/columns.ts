@@ -6,7 +6,7 @@ import type { FieldRow, Mapping } from './mapping.js'
 import { messagesAt, numberAt, textAt, valueAt } from './mapping.js'
 import { ratedAnswers } from './ratings.js'
 
-const targets = ['prompt', 'chosen', 'rejected', 'response', 'text', 'messages', 'rating', 'input_ids', 'labels', 'seed'] as const
+const targets = ['prompt', 'chosen', 'rejected', 'margin', 'tie', 'label', 'responses', 'ranking', 'response', 'text', 'messages', 'rating', 'input_ids', 'labels', 'seed'] as const
 type Target = (typeof targets)[number]
 
 const isTarget = (name: string): name is Target => (targets as readonly string[]).includes(name)
@@ -27,11 +27,12 @@ function pairsOf(text: string): Map<Target, string> {
 function valueFor(row: FieldRow, target: Target, path: string): unknown {
   const value = valueAt(row.fields, path)
   // checked where it is used, and a row may be without one
-  if (target === 'seed') return value
+  if (target === 'seed' || target === 'margin' || target === 'tie' || target === 'label') return value
   if (value === undefined || value === null) {
     const fields = Object.keys(row.fields).map((name) => JSON.stringify(name))
     fail('data', `a field "${path}" for ${target} in ${describe(row.at)}`, value === null ? 'null' : `the fields ${fields.join(', ') || 'none'}`, '--columns with names that every row has')
   }
+  if (target === 'responses' || target === 'ranking') return value
   if (target === 'messages' || (Array.isArray(value) && target !== 'input_ids' && target !== 'labels' && target !== 'text')) return messagesAt(row, path)
   if (target === 'rating') return numberAt(row, path)
   if (target !== 'input_ids' && target !== 'labels') return textAt(row, path)

@@ -79,15 +79,12 @@ function* prompts(roots: readonly Node[], all: boolean): Generator<{ prompt: Nod
   }
 }
 
-/** To each prompt with ranked answers: the best of them and the worst. */
-function* rankedPairs(rows: readonly FieldRow[]): Generator<[Shaped, Location]> {
+/** To each prompt with answers of different ranks: all that are ranked. */
+function* rankings(rows: readonly FieldRow[]): Generator<[Shaped, Location]> {
   for (const { prompt, path } of prompts(rootsOf(rows), true)) {
     const ranked = answersTo(prompt).filter(({ rank }) => rank !== null)
-    ranked.sort((a, b) => a.rank! - b.rank!)
-    const chosen = ranked[0]
-    const rejected = ranked.at(-1)
-    if (chosen === undefined || rejected === undefined || chosen.rank === rejected.rank) continue
-    yield [{ prompt: path, chosen: [chosen.message], rejected: [rejected.message] }, chosen.at]
+    if (new Set(ranked.map(({ rank }) => rank)).size < 2) continue
+    yield [{ prompt: path, responses: ranked.map(({ message }) => [message]), ranking: ranked.map(({ rank }) => rank) }, best(ranked)!.at]
   }
 }
 
@@ -106,7 +103,7 @@ const openAssistant: GroupMapping = {
   columns: ['message_id', 'parent_id', 'text', 'role', 'rank', 'message_tree_id', 'deleted'],
   signature: ['message_id', 'parent_id', 'text', 'role'],
   key: ({ fields }: { fields: Fields }, before) => fields['message_tree_id'] ?? ((fields['parent_id'] ?? null) === null ? fields['message_id'] : before),
-  group: (rows, pairs) => [...(pairs ? rankedPairs(rows) : conversations(rows))],
+  group: (rows, pairs) => [...(pairs ? rankings(rows) : conversations(rows))],
 }
 
 export const conversationMappings: readonly (RowMapping | GroupMapping)[] = [ultrafeedback, sharegpt, openAssistant]

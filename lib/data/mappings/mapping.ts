@@ -39,7 +39,7 @@ export interface RowMapping extends Described {
 export interface GroupMapping extends Described {
   /** Rows with the same key are one group; `before` is the key of the row before. */
   readonly key: (row: FieldRow, before: unknown) => unknown
-  /** `pairs`: preferences are wanted, else conversations or answers. An empty list where the group gives none. */
+  /** `pairs`: preferences (pairs or rankings) are wanted, else conversations or answers. An empty list where the group gives none. */
   readonly group: (rows: readonly FieldRow[], pairs: boolean) => readonly (readonly [Shaped, Location])[]
 }
 

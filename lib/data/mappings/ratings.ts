@@ -10,8 +10,8 @@ export interface RatingColumns {
 }
 
 /**
- * Answers to one prompt stand behind each other. As pairs, the best against the worst: one pair for a prompt, since pairs
- * that share it are no independent rows (InstructGPT, section 3.5). A prompt whose answers are rated alike gives none.
+ * Answers to one prompt stand behind each other. Where preferences are wanted they become one ranking (pairs that share a
+ * prompt are no independent rows: InstructGPT, section 3.5). A prompt whose answers are rated alike gives none.
  */
 export function ratedAnswers({ prompt, response, rating }: RatingColumns): Pick<GroupMapping, 'key' | 'group'> {
   const answer = (row: FieldRow): ReturnType<RowMapping['row']> => shaped({ prompt: textAt(row, prompt), response: textAt(row, response) })
@@ -20,12 +20,9 @@ export function ratedAnswers({ prompt, response, rating }: RatingColumns): Pick<
     group: (rows, pairs) => {
       if (!pairs) return rows.map((row) => [answer(row), row.at] as const)
       const rated = rows.filter((row) => answer(row) !== null).map((row) => ({ row, rating: numberAt(row, rating), text: textAt(row, response) }))
-      // a stable sort: of answers that are rated alike the first one counts
-      rated.sort((a, b) => b.rating - a.rating)
-      const chosen = rated[0]
-      const rejected = rated.find((answer) => answer.rating === rated.at(-1)!.rating)
-      if (chosen === undefined || rejected === undefined || chosen.rating === rejected.rating) return []
-      return [[{ prompt: textAt(chosen.row, prompt), chosen: chosen.text, rejected: rejected.text }, chosen.row.at]]
+      const best = rated.reduce<(typeof rated)[number] | undefined>((a, b) => (a === undefined || b.rating > a.rating ? b : a), undefined)
+      if (best === undefined || rated.every((of) => of.rating === best.rating)) return []
+      return [[{ prompt: textAt(best.row, prompt), responses: rated.map(({ text }) => text), ranking: rated.map((of) => -of.rating) }, best.row.at]]
     },
   }
 }

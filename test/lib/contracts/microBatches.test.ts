@@ -10,28 +10,14 @@ import { lastTokens, trainLogprobsLinear, trainValues } from '../../../lib/engin
 import { actorStep, criticStep } from '../../../lib/engine/ppoUpdate.js'
 import { Trainer } from '../../../lib/engine/trainer.js'
 import type { Decoder } from '../../../lib/model/decoder.js'
-import { native } from '../../../lib/binding/native.js'
 import { pairwiseLoss } from '../../../lib/rlhf/pairwiseLoss.js'
 import { tokenLoss, tokenLossGrad } from '../../../lib/rlhf/tokenLoss.js'
 import { createDevice } from '../device.js'
 import type { DType } from '../device.js'
-import { anyModel, freshModel, generation, randomPrompts, randomRows, sameBits, trainerOptions } from './support.js'
+import { anyModel, distance, freshModel, generation, gradientsOf, randomPrompts, randomRows, sameBits, trainerOptions, zeroGradients } from './support.js'
 
 const gradientBound = 1e-5
 const lossBound = 1e-6
-
-async function gradientsOf(decoder: Decoder): Promise<Float32Array> {
-  const parts = await Promise.all(decoder.units.filter((u) => u.grads).map((u) => u.grads!.read() as Promise<Float32Array>))
-  return Float32Array.from(parts.flatMap((p) => Array.from(p)))
-}
-
-function zeroGradients(decoder: Decoder): void {
-  decoder.trainable()
-  for (const unit of decoder.units) if (unit.grads!.shape[0]! > 0) native().fill(decoder.device, { out: unit.grads!, value: 0 })
-}
-
-const norm = (x: ArrayLike<number>): number => Math.sqrt(Array.from(x).reduce((s, v) => s + v * v, 0))
-const distance = (a: Float32Array, b: Float32Array): number => norm(a.map((x, i) => x - b[i]!)) / norm(b)
 
 interface Step {
   loss: number

@@ -18,7 +18,7 @@ import { silent } from '../../../lib/stages/shared.js'
 import { train } from '../../../lib/stages/train.js'
 import { failsWith, temporaryFolder, writeLines } from '../data/support.js'
 import { onCpu, slow, testDevice } from '../device.js'
-import { makeModel, makeSetting, readLines } from '../stages/support.js'
+import { makeModel, makeSetting, preferenceRows, readLines } from '../stages/support.js'
 import type { Line } from '../stages/support.js'
 
 type Stage = (given: never, hooks?: typeof silent & { stopAfter?: number }) => Promise<unknown>
@@ -34,6 +34,7 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
   const critic = (await reward({ modelNameOrPath: model, dataPath: [data], maxSeqLen: 48, learningRate: 3e-3, maxSteps: 3, outputDir: join(folder, 'critic') })).model!
   const one = { modelNameOrPath: model, dataPath: [data], maxSeqLen: 48, evalFraction: 0.2, learningRate: 2e-3, perDeviceTrainBatchSize: 5, numTrainEpochs: 2, evalInterval: 3, saveSteps: 1, keepLast: 100, device: testDevice, dtype: 'fp32' }
   const texts = await writeLines(folder, 'texts.jsonl', Array.from({ length: 30 }, (_, i) => ({ text: `say ${'abc'.repeat(i % 7)} to ${i}.` })))
+  const ranked = await writeLines(folder, 'ranked.jsonl', preferenceRows.map(({ prompt, chosen, rejected }, i) => ({ prompt, responses: [rejected, 'zzz', chosen], ranking: [2, 2 + (i % 2), 1] })))
   const rollouts = { maxPromptSeqLen: 20, maxAnswerSeqLen: 5, perDeviceGenerationBatchSize: 12, perDeviceTrainingBatchSize: 4, ppoEpochs: 2, numWarmupSteps: 2, criticWarmupSteps: 2, actorLearningRate: 1e-3, criticLearningRate: 1e-3, rewardClip: 0, device: testDevice, dtype: 'fp32', ...(slow && { maxSteps: 8 }) }
   const judge = join(folder, 'judge.mjs')
   await writeFile(judge, 'export default async (rows) => rows.map((r) => (r.answer.includes(r.prompt[4]) ? 1 : 0) - r.answerIds.length / 100)')
@@ -44,6 +45,8 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
     'sft in bf16, accumulated': { stage: sft as Stage, options: { ...one, dtype: 'bf16', dropout: 0.1, gradientAccumulationSteps: 2, perDeviceTrainBatchSize: 3 }, models: ['model'] },
     'sft with LoRA': { stage: sft as Stage, options: { ...one, loraDim: 3, loraDropout: 0.3, loraLearningRate: 0.01, onlyOptimizeLora: true }, models: ['model', 'adapter'] },
     reward: { stage: reward as Stage, options: { ...one, centerRewardsCoefficient: 0.01 }, models: ['model'] },
+    'reward of rankings, padded': { stage: reward as Stage, options: { ...one, dataPath: [ranked], compat: 'deepspeed-chat', numPaddingAtBeginning: 0 }, models: ['model'] },
+    'ppo, padded, of an ensemble': { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, rewardEnsemble: [critic], dataPath: [data], compat: 'deepspeed-chat', padTokenId: 0, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic'] },
     dpo: { stage: dpo as Stage, options: one, models: ['model'] },
     'dpo, reference asked before': { stage: dpo as Stage, options: { ...one, precomputeReference: true, lossType: 'ipo', lengthNormalize: true }, models: ['model'] },
     ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, criticDropout: 0.1, actorLoraDim: 2, criticLoraDim: 4, actorLoraModuleName: ['layers.1.'], klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, evalInterval: 3, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
@@ -71,7 +74,7 @@ async function cutAt(whole: string, step: number, to: string): Promise<void> {
   await appendFile(join(to, 'metrics.jsonl'), '{"stage":"sft","step":99,"torn')
 }
 
-for (const name of slow ? ['ppo'] : ['pretrain', 'sft', 'sft in bf16, accumulated', 'sft with LoRA', 'reward', 'dpo', 'dpo, reference asked before', 'ppo', 'grpo with a function', 'rloo with function and model'])
+for (const name of slow ? ['ppo'] : ['pretrain', 'sft', 'sft in bf16, accumulated', 'sft with LoRA', 'reward', 'reward of rankings, padded', 'dpo', 'dpo, reference asked before', 'ppo', 'ppo, padded, of an ensemble', 'grpo with a function', 'rloo with function and model'])
   test(`${name}: from every checkpoint on, weights, samples and metrics are those of the whole run`, async (t) => {
     const { stage, options, models } = (await cases(t))[name]!
     const folder = await temporaryFolder(t)

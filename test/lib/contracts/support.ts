@@ -1,4 +1,5 @@
 // Small models, prompts and rollouts shared by the tests of contracts, engine and stages.
+import { native } from '../../../lib/binding/native.js'
 import { ConfigText } from '../../../lib/checkpoint/configText.js'
 import { LoadedModel } from '../../../lib/checkpoint/model.js'
 import { writeFloats } from '../../../lib/checkpoint/weights.js'
@@ -134,3 +135,18 @@ export function sameBits(a: Float32Array, b: Float32Array): boolean {
 export function bitsOf(rollouts: readonly Rollout[]): Int32Array {
   return Int32Array.from(rollouts.flatMap((r) => [r.answer.length, ...r.answer, ...new Int32Array(r.logprobs.slice().buffer)]))
 }
+
+/** All gradients in one array. */
+export async function gradientsOf(decoder: Decoder): Promise<Float32Array> {
+  const parts = await Promise.all(decoder.units.filter((u) => u.grads).map((u) => u.grads!.read() as Promise<Float32Array>))
+  return Float32Array.from(parts.flatMap((p) => Array.from(p)))
+}
+
+export function zeroGradients(decoder: Decoder): void {
+  decoder.trainable()
+  for (const unit of decoder.units) if (unit.grads!.shape[0]! > 0) native().fill(decoder.device, { out: unit.grads!, value: 0 })
+}
+
+const norm = (x: ArrayLike<number>): number => Math.sqrt(Array.from(x).reduce((s, v) => s + v * v, 0))
+/** |a - b| / |b|. */
+export const distance = (a: Float32Array, b: Float32Array): number => norm(a.map((x, i) => x - b[i]!)) / norm(b)

@@ -1,9 +1,9 @@
 import test from 'ava'
 import fc from 'fast-check'
 import { noTarget, packByTokens, packRows, splitPacked, unpackRows } from '../../../lib/data/packing.js'
-import { previewPair, previewPrompt, previewRow } from '../../../lib/data/preview.js'
+import { previewAnswers, previewPrompt, previewRow } from '../../../lib/data/preview.js'
 import type { TokenRow } from '../../../lib/data/records.js'
-import { rowList, tokenRowCodec } from '../../../lib/data/rowList.js'
+import { rankedRowCodec, rowList, tokenRowCodec } from '../../../lib/data/rowList.js'
 import { eosId, failsWith, tinyTokenizer } from './support.js'
 
 const anyRow = fc
@@ -76,6 +76,8 @@ test('a preview shows what counts', (t) => {
   t.is(previewRow(row, { tokenizer, color: true }), '6 tokens, 3 count: hi\\n\u001b[32myo</s>\u001b[39m')
   t.is(previewRow(rowOf([4, 5, 6], [0, 1, 1]), { tokenizer: null, color: false }), '3 tokens, 2 count: 4 ⟦5 6⟧')
   t.is(previewPrompt({ ids: Int32Array.of(4, 5) }, { tokenizer: null, color: false }), '2 tokens: 4 5')
-  const pair = previewPair({ chosen: row, rejected: row, promptLength: 3 }, { tokenizer, color: false })
-  t.is(pair.split('\n').length, 2)
+  const names = (ranks: number[]): string[] => previewAnswers(rankedRowCodec)({ answers: ranks.map(() => row), ranks, margin: 0 }, { tokenizer, color: false }).split('\n').map((line) => line.replace(/6 tokens.*/, ''))
+  t.deepEqual(names([0, 1]), ['chosen   ', 'rejected '])
+  t.deepEqual(names([0, 0]), ['rank 1 ', 'rank 1 '], 'a tie')
+  t.deepEqual(names([0, 1, 1]), ['rank 1 ', 'rank 2 ', 'rank 2 '])
 })

@@ -78,7 +78,7 @@ test('a test split is held out, unless the user says otherwise', async (t) => {
   t.deepEqual((await stageData({ ...base, dataPath: [set] }, 1)).notes, [`${set}: 1 file of a test or validation split held out`])
 })
 
-test('a set by its hub id: mapped by its name, its splits only, rated answers as pairs for step 2', async (t) => {
+test('a set by its hub id: mapped by its name, its splits only, rated answers as rankings for step 2', async (t) => {
   const rated = (prompt: string): string => [3, 1].map((helpfulness) => JSON.stringify({ prompt, response: `${prompt}${helpfulness}`, helpfulness }) + '\n').join('')
   const hub = await HubServer.start(t, [
     { kind: 'dataset', id: 'nvidia/HelpSteer2', revisions: { main: { 'train.jsonl': rated('a') + rated('b'), 'validation.jsonl': rated('c'), 'disagreements/other.jsonl': '{}', 'README.md': '' } } },
@@ -90,7 +90,7 @@ test('a set by its hub id: mapped by its name, its splits only, rated answers as
   Object.assign(process.env, { HF_HOME: home, HF_ENDPOINT: hub.endpoint })
   const seen: string[] = []
   const pairs = await stageData({ ...base, dataPath: ['nvidia/HelpSteer2'] }, 2, { onProgress: ({ file }) => void seen.push(file) })
-  t.deepEqual(pairs.train.map((row) => row.kind === 'preference' && [row.prompt, row.chosen, row.rejected]), [['a', 'a3', 'a1'], ['b', 'b3', 'b1']])
+  t.deepEqual(pairs.train.map((row) => row.kind === 'ranking' && [row.prompt, ...row.responses]), [['a', 'a3', 'a1'], ['b', 'b3', 'b1']])
   t.is(pairs.eval.length, 1)
   t.deepEqual([...new Set(seen)].sort(), ['train.jsonl', 'validation.jsonl'])
   t.deepEqual(pairs.notes, ['nvidia/HelpSteer2: read as nvidia/HelpSteer', 'nvidia/HelpSteer2: 1 file of a test or validation split held out'])

@@ -37,7 +37,7 @@ test('the table of what each step uses says where a shape is refused', (t) => {
   t.deepEqual(rows.map((row) => row[0]!.replace(/`/g, '')), shapes)
   for (const [i, [shape, ...uses]] of rows.entries()) {
     const row = parseRow(JSON.parse(examples[i]!), at)!
-    const steps = [() => encoder.whole(row), () => encoder.segments(row), () => encoder.pair(row), () => encoder.promptOnly(row)]
+    const steps = [() => encoder.whole(row), () => encoder.segments(row), () => encoder.ranked(row), () => encoder.promptOnly(row)]
     for (const [s, step] of steps.entries()) {
       if (uses[s] === 'refused') t.throws(step, { message: /^\[data\] expected/ }, `${shape} step ${s}`)
       else t.notThrows(step, `${shape} step ${s}`)

@@ -115,10 +115,12 @@ test('ShareGPT: roles have their names, and what follows the last answer goes', 
 
 const rated = (prompt: string, ...ratings: number[]): object[] => ratings.map((helpfulness, i) => ({ prompt, response: `${prompt}${i}`, helpfulness, verbosity: 1 }))
 
-test('ratings: every answer for SFT, the best against the worst of each prompt for a reward model', async (t) => {
+const ranking = (prompt: string, responses: string[], ranks: number[]): object => ({ kind: 'ranking', prompt, responses, ranks })
+
+test('ratings: every answer for SFT, a ranking of those to each prompt for a reward model', async (t) => {
   const rows = [...rated('a', 2, 4, 1, 4, 1), ...rated('b', 3), ...rated('c', 2, 2), ...rated('d', 0, 1)]
   t.deepEqual((await through(t, 'mine', rows)).rows, rows.map((row) => ({ kind: 'response', prompt: (row as { prompt: string }).prompt, response: (row as { response: string }).response })))
-  t.deepEqual(await through(t, 'mine', rows, { pairs: true }), { rows: [pair('a', 'a1', 'a2'), pair('d', 'd1', 'd0')], skipped: 2, mapping: 'nvidia/HelpSteer' })
+  t.deepEqual(await through(t, 'mine', rows, { pairs: true }), { rows: [ranking('a', ['a1', 'a3', 'a0', 'a2', 'a4'], [0, 0, 1, 2, 2]), ranking('d', ['d1', 'd0'], [0, 1])], skipped: 2, mapping: 'nvidia/HelpSteer' })
   t.is((await through(t, 'mine', [{ prompt: 'p', response: 'r', rating: 1 }])).mapping, 'rated answers')
   await failsWith(t, () => through(t, 'mine', [{ prompt: 'p', response: 'r', rating: 'good' }], { pairs: true }), 'a number in field "rating"', 'line 1, received "good"')
   await failsWith(t, () => through(t, 'mine', rated('b', 3), { pairs: true }), 'rows with two answers that are not rated alike', 'none in 1, read as nvidia/HelpSteer', '--columns')
@@ -151,7 +153,7 @@ function tree(root: Branch, treeId = `t${ids}`): Record<string, unknown>[] {
 }
 const said = (...texts: string[]): object[] => texts.map((content, i) => ({ role: i % 2 ? 'assistant' : 'user', content }))
 
-test('OpenAssistant: conversations along the best answers, pairs of the best and the worst', async (t) => {
+test('OpenAssistant: conversations along the best answers, rankings of all that are ranked', async (t) => {
   const rows = [
     ...tree({ text: 'q', replies: [{ text: 'worse', rank: 1, replies: [{ text: 'left', replies: [{ text: 'c', rank: 0 }, { text: 'd', rank: 2 }, { text: 'e', rank: 1 }] }] }, { text: 'better', rank: 0, replies: [{ text: 'q2', replies: [{ text: 'a2' }] }, { text: 'q3', replies: [{ text: 'a3', replies: [{ text: 'open' }] }] }] }, { text: 'gone', rank: 9, deleted: true }] }),
     ...tree({ text: 'alone' }),
@@ -161,8 +163,8 @@ test('OpenAssistant: conversations along the best answers, pairs of the best and
   t.deepEqual(sft.rows, [said('q', 'better', 'q2', 'a2'), said('q', 'better', 'q3', 'a3'), said('r', 's')].map((messages) => ({ kind: 'messages', messages })))
   t.deepEqual([sft.skipped, sft.mapping], [1, 'OpenAssistant'])
   const reward = await through(t, 'mine', rows, { pairs: true })
-  const ranked = (prompt: object[], chosen: string, rejected: string): object => ({ kind: 'messagePreference', prompt, chosen: [{ role: 'assistant', content: chosen }], rejected: [{ role: 'assistant', content: rejected }] })
-  t.deepEqual(reward.rows, [ranked(said('q'), 'better', 'worse'), ranked(said('q', 'worse', 'left'), 'c', 'd')])
+  const ranked = (prompt: object[], ...answers: string[]): object => ({ kind: 'messageRanking', prompt, responses: answers.map((content) => [{ role: 'assistant', content }]), ranks: [...answers.keys()] })
+  t.deepEqual(reward.rows, [ranked(said('q'), 'better', 'worse'), ranked(said('q', 'worse', 'left'), 'c', 'e', 'd')])
   t.is(reward.skipped, 2)
   // without the ids of trees, a root begins a new one
   const withoutTree = await through(t, 'mine', rows.map(({ message_tree_id: _, ...row }) => row))
@@ -179,7 +181,7 @@ test('--columns names the fields of any other set', async (t) => {
   t.deepEqual(await map('input_ids=ids'), { kind: 'ids', ids: Int32Array.of(1, 2), labels: null })
   t.deepEqual(await map('prompt=data.question,response=best,rating=n'), reply('q', 'b'))
   const columns = 'prompt=q,response=a,rating=r'
-  t.deepEqual((await through(t, 'x', [{ q: 'q', a: 'a', r: 1 }, { q: 'q', a: 'b', r: 2 }], { columns, pairs: true })).rows, [pair('q', 'b', 'a')])
+  t.deepEqual((await through(t, 'x', [{ q: 'q', a: 'a', r: 1 }, { q: 'q', a: 'b', r: 2 }], { columns, pairs: true })).rows, [ranking('q', ['b', 'a'], [0, 1])])
   const wrong: [columns: string, ...says: string[]][] = [
     ['prompt=question', 'a field "question" for prompt in', 'line 1', 'the fields "data", "best"', '--columns with names that every row has'],
     ['prompt=n', 'a string in field "n"', 'received a number'],
