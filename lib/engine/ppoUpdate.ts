@@ -4,7 +4,7 @@ import { klLoss } from '../rlhf/kl.js'
 import type { KlEstimator } from '../rlhf/kl.js'
 import { clippedPolicyLoss } from '../rlhf/policyLoss.js'
 import { clippedValueLoss } from '../rlhf/valueLoss.js'
-import { logprobGap, packRollouts } from './experience.js'
+import { countedNumbers, logprobGap, packRollouts } from './experience.js'
 import type { Experience } from './experience.js'
 import { trainLogprobs, trainValues } from './logprobs.js'
 import type { StepReport, Trainer } from './trainer.js'
@@ -33,28 +33,25 @@ export interface ActorStep extends StepReport {
   gap: number
 }
 
-const flat = (experiences: readonly Experience[], of: (e: Experience) => ArrayLike<number>): Float64Array =>
-  Float64Array.from(experiences.flatMap((e) => Array.from(of(e))))
-
-const answerTokens = (microBatches: readonly Experience[][]): number =>
-  microBatches.reduce((n, m) => n + m.reduce((k, e) => k + e.answer.length, 0), 0)
+/** Of the whole step. */
+const countedTokens = (microBatches: readonly Experience[][]): number => microBatches.reduce((n, part) => n + countedNumbers(part, (e) => e.logprobs).length, 0)
 
 /** Adds up what each micro-batch gives: losses are sums over a common count, so they add. */
 export async function actorStep(actor: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<ActorStep> {
   const { klLossCoef = 0, klEstimator = 'k3' } = o
-  const count = answerTokens(microBatches)
+  const count = countedTokens(microBatches)
   return trainer.step(async () => {
     const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, klLoss: klLossCoef > 0 ? 0 : null, gap: 0 }
     let first = 0
     for (const part of microBatches) {
-      const old = { oldLogprobs: flat(part, (e) => e.logprobs), advantages: flat(part, (e) => e.advantages) }
+      const old = { oldLogprobs: countedNumbers(part, (e) => e.logprobs), advantages: countedNumbers(part, (e) => e.advantages) }
       await trainLogprobs(
         actor,
         packRollouts(part, first),
         (logprobs, entropy) => {
           const result = clippedPolicyLoss({ logprobs, ...old, clipLow: o.clipRange, clipHigh: o.clipRange, count })
           if (klLossCoef > 0) {
-            const kl = klLoss(logprobs, flat(part, (e) => e.refLogprobs), klEstimator, count)
+            const kl = klLoss(logprobs, countedNumbers(part, (e) => e.refLogprobs), klEstimator, count)
             sum.klLoss! += kl.loss
             result.loss += klLossCoef * kl.loss
             result.grad = result.grad.map((g, t) => g + klLossCoef * kl.grad[t]!)
@@ -83,12 +80,12 @@ export interface CriticStep extends StepReport {
 }
 
 export async function criticStep(critic: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<CriticStep> {
-  const count = answerTokens(microBatches)
+  const count = countedTokens(microBatches)
   return trainer.step(async () => {
     const sum = { loss: 0, clipFraction: 0 }
     let first = 0
     for (const part of microBatches) {
-      const old = { oldValues: flat(part, (e) => e.values), returns: flat(part, (e) => e.returns) }
+      const old = { oldValues: countedNumbers(part, (e) => e.values), returns: countedNumbers(part, (e) => e.returns) }
       const batch = packRollouts(part, first)
       first += part.length
       await trainValues(critic, batch, batch.countedPositions, (values) => {

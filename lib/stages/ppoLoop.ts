@@ -16,6 +16,8 @@ import { groupBaselined, logprobGap, makeRollouts, packRollouts, scoreRollouts, 
 import type { Experience, Rollout } from '../engine/experience.js'
 import { experienceTensors, storedExperience } from '../engine/experienceSnapshot.js'
 import { scoreLogprobs } from '../engine/logprobs.js'
+import { scorePadded, withWidths } from '../engine/paddedExperience.js'
+import type { PaddedModels } from '../engine/paddedExperience.js'
 import { actorStep, criticStep } from '../engine/ppoUpdate.js'
 import { Trainer } from '../engine/trainer.js'
 import { WeightAverage } from '../optim/weightAverage.js'
@@ -25,6 +27,7 @@ import type { GenerateOptions } from '../rollout/generate.js'
 import { StopTexts } from '../rollout/stopText.js'
 import { Alarms } from './alarms.js'
 import type { AlarmState } from './alarms.js'
+import { paddingToken } from './compat.js'
 import { expectSameRows } from './loop.js'
 import type { Training } from './loop.js'
 import type { HeldOut, PpoOptions } from './ppo.js'
@@ -40,7 +43,7 @@ interface Gathered {
   experience: Experience[]
   /** Largest gap between recorded and recomputed log-probs so far; null while none was recomputed. */
   gap: number | null
-  metrics: ExperienceMetrics & { 'timing_s/gen': number; 'timing_s/experience': number }
+  metrics: ExperienceMetrics & { 'completions/dropped': number; 'timing_s/gen': number; 'timing_s/experience': number }
   /** Where the updates stand: the PPO epoch, the optimizer steps before it, the mini-batches of it that are done. */
   epoch: number
   stepsBefore: number
@@ -76,6 +79,8 @@ export class PpoLoop implements Disposable {
   /** Of the actor's weights; null without --enable-ema. */
   average: WeightAverage | null = null
   #current: Gathered | null = null
+  /** Of --compat deepspeed-chat; null without. */
+  readonly #padId: number | null
   private readonly run: Run
   private readonly saves: Saves
 
@@ -88,6 +93,7 @@ export class PpoLoop implements Disposable {
     this.run = run
     this.saves = saves
     this.#klCoef = options.klCoef
+    this.#padId = options.compat === 'none' ? null : paddingToken(options, models.actor)
   }
 
   /** Evaluates, trains all steps, evaluates again; goes on where a checkpoint was taken. Ctrl-C ends it after the step it is in. */
@@ -138,10 +144,13 @@ export class PpoLoop implements Disposable {
     const rollouts = await this.#roll(prompts)
     const rolled = performance.now()
     const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : null
-    const experience = this.#withAdvantages(await this.#score(rollouts))
+    const scored = this.#withAdvantages(await this.#score(rollouts))
+    // --compat: an answer in which nothing counts is left out, as DeepSpeed-Chat does
+    const experience = scored.filter((e) => e.counted?.includes(1) ?? true)
     const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
-    const metrics = { ...describeExperience(experience, { ...this.options, klCoef: this.#klCoef, klInReward: this.options.klIn === 'reward', rewardFunction: this.rewardFunction !== null }), ...seconds }
-    this.#say(this.#alarms.seeExperience(readingOf(metrics)))
+    const about = { ...this.options, klCoef: this.#klCoef, klInReward: this.options.klIn === 'reward', rewardFunction: this.rewardFunction !== null }
+    const metrics = { ...describeExperience(experience, about), 'completions/dropped': scored.length - experience.length, ...seconds }
+    if (experience.length > 0) this.#say(this.#alarms.seeExperience(readingOf(metrics)))
     showSamples(this.run, experience, { step: this.step, number: this.#finished }, this.models.actor.tokenizer, this.#shaping)
     return { experience, gap, metrics, epoch: 0, stepsBefore: this.step, done: 0 }
   }
@@ -243,7 +252,12 @@ export class PpoLoop implements Disposable {
     const { options: o, models } = this
     const judged = this.rewardFunction ? await this.rewardFunction.judge(rollouts, models.actor.tokenizer) : rollouts
     const experience: Experience[] = []
-    for (const part of pieces(judged, o.perDeviceTrainingBatchSize)) experience.push(...(await scoreRollouts(models.scoring, part, o.temperature, this.#shaping)))
+    const [padId, shaping] = [this.#padId, this.#shaping]
+    if (padId === null) for (const part of pieces(judged, o.perDeviceTrainingBatchSize)) experience.push(...(await scoreRollouts(models.scoring, part, o.temperature, shaping)))
+    else {
+      const all = { ...models.scoring, actor: models.actor.decoder } as PaddedModels // checkPpo saw that there is a critic and a reward model
+      for (const part of pieces(withWidths(judged, o.perDeviceGenerationBatchSize), o.perDeviceTrainingBatchSize)) experience.push(...(await scorePadded(all, part, padId, o.temperature, shaping)))
+    }
     return experience
   }
 
@@ -282,7 +296,7 @@ export class PpoLoop implements Disposable {
 
   #moveKlCoef({ experience, metrics }: Gathered): void {
     const { klTarget: target, klHorizon: horizon } = this.options
-    if (target > 0) this.#klCoef = nextKlCoef(this.#klCoef, { kl: metrics['objective/kl'], target, horizon, samples: experience.length })
+    if (target > 0 && experience.length > 0) this.#klCoef = nextKlCoef(this.#klCoef, { kl: metrics['objective/kl'], target, horizon, samples: experience.length })
   }
 
   /** Says what an alarm has to say. */

@@ -8,6 +8,7 @@ import { groupSpread } from '../rlhf/groupAdvantages.js'
 
 export interface ExperienceMetrics {
   'objective/scores': number
+  'objective/score_spread': number
   'objective/score_clipfrac': number
   'rewards/function': number | null
   reward_std: number | null
@@ -42,6 +43,7 @@ export function describeExperience(experience: readonly Experience[], { klCoef, 
   const spread = groupSize > 1 ? groupSpread(experience.map((e) => e.score), groupSize) : null
   return {
     'objective/scores': scores,
+    'objective/score_spread': mean((e) => e.spread),
     'objective/score_clipfrac': mean((e) => (rewardClip > 0 && Math.abs(e.score) > rewardClip ? 1 : 0)),
     'rewards/function': rewardFunction ? mean((e) => e.functionScore ?? 0) : null,
     reward_std: spread?.std ?? null,

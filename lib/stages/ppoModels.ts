@@ -18,6 +18,7 @@ export interface PpoModelOptions extends MachineOptions {
   rewardFrom: string
   maxPromptSeqLen: number
   maxAnswerSeqLen: number
+  rewardEnsemble: readonly string[]
   actorGradientCheckpointing: boolean
   criticGradientCheckpointing: boolean
   actorLoraDim: number
@@ -45,6 +46,8 @@ export class PpoModels implements Disposable {
     readonly reference: LoadedModel,
     readonly critic: LoadedModel | null,
     readonly reward: LoadedModel | null,
+    /** Of --reward-ensemble. */
+    readonly ensemble: readonly LoadedModel[],
   ) {}
 
   /** Errors: a reward model that is none, vocabularies that differ, sequences longer than a model's positions. */
@@ -61,20 +64,25 @@ export class PpoModels implements Disposable {
       const [actor, reference] = [await load(sft, 'logprob', actorLora(o)), await load(sft, 'logprob')]
       const critic = wants.critic ? await load(rm!, 'scalar', criticLora(o)) : null
       const reward = wants.reward ? await load(rm!, 'scalar') : null
-      const [a, r] = [actor.decoder, (reward ?? critic ?? actor).decoder]
-      if (a.spec.vocab !== r.spec.vocab)
-        fail('ppo', `a ${reward ? 'reward model' : 'critic'} with the actor's vocabulary (${a.spec.vocab})`, `${r.spec.vocab} in ${rm}`, 'a model with the same tokenizer')
+      const ensemble: LoadedModel[] = []
+      for (const folder of o.rewardEnsemble) ensemble.push(await load(folder, 'scalar'))
+      const a = actor.decoder
+      const first = reward ?? critic
+      const judges = [...(first ? [{ model: first, folder: rm! }] : []), ...ensemble.map((model, i) => ({ model, folder: o.rewardEnsemble[i]! }))]
+      for (const { model, folder } of judges)
+        if (a.spec.vocab !== model.decoder.spec.vocab)
+          fail('ppo', `a ${reward ? 'reward model' : 'critic'} with the actor's vocabulary (${a.spec.vocab})`, `${model.decoder.spec.vocab} in ${folder}`, 'a model with the same tokenizer')
       const need = o.maxPromptSeqLen + o.maxAnswerSeqLen
-      const room = Math.min(a.maxPositions, r.maxPositions)
+      const room = Math.min(a.maxPositions, ...judges.map(({ model }) => model.decoder.maxPositions))
       if (need > room)
         fail('ppo', `prompts and answers of at most ${room} tokens together, as the models' positions allow`, `${o.maxPromptSeqLen} + ${o.maxAnswerSeqLen}`, 'a smaller --max-prompt-seq-len or --max-answer-seq-len')
-      if (reward?.valueHeadIsFresh)
-        fail('ppo', `a reward model in ${rm}`, 'a language model without a value head', '`threefold reward` to train one; --actor-model-name-or-path and --critic-model-name-or-path may be swapped')
+      for (const { folder } of reward ? judges.filter(({ model }) => model.valueHeadIsFresh) : [])
+        fail('ppo', `a reward model in ${folder}`, 'a language model without a value head', '`threefold reward` to train one; --actor-model-name-or-path and --critic-model-name-or-path may be swapped')
       if (rm !== null && !critic && !reward) hooks.progress.note(`ppo: ${rm} is not read: ${o.algorithm} has no critic, and rewards come from --reward-function alone`)
       if (critic?.valueHeadIsFresh) hooks.progress.note(`ppo: the critic starts from ${rm} with a fresh value head; --critic-warmup-steps lets it learn before the actor does`)
       a.gradientCheckpointing = o.actorGradientCheckpointing
       if (critic) critic.decoder.gradientCheckpointing = o.criticGradientCheckpointing
-      return new PpoModels(actor, reference, critic, reward)
+      return new PpoModels(actor, reference, critic, reward, ensemble)
     } catch (error) {
       for (const m of loaded) m.dispose()
       throw error
@@ -82,11 +90,11 @@ export class PpoModels implements Disposable {
   }
 
   get scoring(): ScoringModels {
-    return { reference: this.reference.decoder, critic: this.critic?.decoder ?? null, reward: this.reward?.decoder ?? null }
+    return { reference: this.reference.decoder, critic: this.critic?.decoder ?? null, reward: this.reward?.decoder ?? null, ensemble: this.ensemble.map((m) => m.decoder) }
   }
 
   dispose(): void {
-    for (const m of [this.actor, this.reference, this.critic, this.reward]) m?.dispose()
+    for (const m of [this.actor, this.reference, this.critic, this.reward, ...this.ensemble]) m?.dispose()
   }
 
   [Symbol.dispose](): void {

@@ -12,6 +12,8 @@ import type { RawRow } from '../data/records.js'
 import { describe, shapeName } from '../data/records.js'
 import { RowEncoder } from '../data/rowIds.js'
 import type { DType } from '../tensor/device.js'
+import { ensembleScores } from '../rlhf/ensembleScores.js'
+import { Scope } from '../tensor/scope.js'
 import { Model } from './model.js'
 import type { Answer, Score } from './model.js'
 import { hubHooks, silent } from './shared.js'
@@ -34,14 +36,21 @@ export async function score(given: Given<typeof scoreOptions>, hooks: RunHooks =
   const options = resolveOptions('score', scoreOptions, given)
   const raw = await rowsOf(options.input, options.columns, hooks)
   using model = await openModel(options, hooks)
+  using scope = new Scope()
+  const others: Model[] = []
+  for (const folder of options.rewardEnsemble) others.push(sameKind(model, scope.own(await openModel({ ...options, model: folder }, hooks)), folder))
   const rows = raw.map((row) => scoreIds(model, row))
   const result: ScoreResult = { rows: 0, tokens: 0, mean: null, kind: model.isRewardModel ? 'values' : 'logprobs', output: options.output }
   let sum = 0
   let count = 0
   await writeLines(options.output, sink, hooks, async (write) => {
     hooks.progress.start()
-    for await (const scores of model.scores(rows, { batchTokens: options.batchTokens, ...signalOf(hooks) }))
-      for (const s of scores) {
+    const passes = others.map((other) => other.scores(rows, { batchTokens: options.batchTokens, ...signalOf(hooks) }))
+    for await (const scores of model.scores(rows, { batchTokens: options.batchTokens, ...signalOf(hooks) })) {
+      // the passes depend on the rows alone: those of all models are the same
+      const beside: (readonly Score[])[] = []
+      for (const pass of passes) beside.push((await pass.next()).value as Score[])
+      for (const s of passes.length > 0 ? joined([scores, ...beside]) : scores) {
         const numbers = 'logprobs' in s ? s.logprobs : [s.score]
         for (const x of numbers) sum += x
         count += numbers.length
@@ -49,6 +58,7 @@ export async function score(given: Given<typeof scoreOptions>, hooks: RunHooks =
         await write(scoreLine(s, raw[result.rows++]!))
         hooks.progress.update('score', result.rows, rows.length, [`${result.tokens} tokens`])
       }
+    }
   })
   return { ...result, mean: count > 0 ? sum / count : null }
 }
@@ -67,10 +77,27 @@ function scoreIds(model: Model, row: RawRow): Int32Array {
   return ids
 }
 
-function scoreLine(s: Score, row: RawRow): string {
+/** Error: --reward-ensemble with anything but reward models of one vocabulary. */
+function sameKind(first: Model, other: Model, folder: string): Model {
+  if (!first.isRewardModel || !other.isRewardModel) fail('--reward-ensemble', 'reward models only', `a language model${first.isRewardModel ? ` in ${folder}` : ' as --model'}`, 'models that `threefold reward` has trained')
+  if (first.vocabSize !== other.vocabSize) fail('--reward-ensemble', `the vocabulary of --model (${first.vocabSize})`, `${other.vocabSize} in ${folder}`, 'reward models trained with the same tokenizer')
+  return other
+}
+
+type EnsembleScore = Extract<Score, { score: number }> & { scores: readonly number[]; spread: number }
+
+/** The same rows by several reward models; `values` are those of the first. */
+function joined(models: readonly (readonly Score[])[]): EnsembleScore[] {
+  const all = models as readonly (readonly Extract<Score, { score: number }>[])[]
+  const { scores, spreads } = ensembleScores(all.map((model) => Float64Array.from(model, (s) => s.score)), 0)
+  return all[0]!.map((s, i) => ({ ...s, score: scores[i]!, scores: all.map((model) => model[i]!.score), spread: spreads[i]! }))
+}
+
+function scoreLine(s: Score | EnsembleScore, row: RawRow): string {
   const input_ids = Array.from(s.inputIds)
   if ('logprobs' in s) return JSON.stringify({ input_ids, logprobs: floats(s.logprobs, row) })
-  return JSON.stringify({ input_ids, values: floats(s.values, row), score: floats([s.score], row)[0] })
+  const line = { input_ids, values: floats(s.values, row), score: floats([s.score], row)[0] }
+  return JSON.stringify('scores' in s ? { ...line, scores: floats(s.scores, row), spread: floats([s.spread], row)[0] } : line)
 }
 
 /** Nine digits give every fp32 back exactly. */

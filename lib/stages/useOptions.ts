@@ -45,7 +45,8 @@ export const scoreOptions = {
   ...modelOption,
   input: option.requiredText('rows {input_ids}, {text} or {prompt, response}: a data file, a folder of them, or a hub id'),
   columns,
-  output: option.optionalText('JSONL file for {input_ids, logprobs}, or {input_ids, values, score} of a reward model; without it stdout'),
+  output: option.optionalText('JSONL file for {input_ids, logprobs}, or {input_ids, values, score} of a reward model (and {scores, spread} with --reward-ensemble); without it stdout'),
+  rewardEnsemble: option.texts('further reward models: the score is then the mean of all, with scores of each and their spread beside it'),
   batchTokens: option.integer(4096, 'tokens per forward pass; never changes a result', { min: 1, unit: 'tokens' }),
   ...computeOptions,
 }

@@ -6,6 +6,7 @@ import test from 'ava'
 import type { ExecutionContext } from 'ava'
 
 import { Interrupted } from '../../../lib/base/errors.js'
+import { planPpo } from '../../../lib/stages/dryRun.js'
 import { ppo } from '../../../lib/stages/ppo.js'
 import { reward } from '../../../lib/stages/reward.js'
 import { sft } from '../../../lib/stages/sft.js'
@@ -165,4 +166,51 @@ test('ppo: --enable-ema saves a third model between start and end; --kl-target m
   t.deepEqual(new Set(column(plain, 'objective/kl_coef')), new Set([0.1]))
   const stopped = await run('stopped', { stopKl: 1e-6 })
   t.true(stopped.length < plain.length / 2, `${stopped.length} of ${plain.length} updates`)
+})
+
+test('ppo: --compat deepspeed-chat leaves out padding and answers of one token, and learns', async (t) => {
+  const { folder, actor, critic, data } = await trained(t)
+  const base = { ...small, whitenAdvantages: false, actorModelNameOrPath: actor, criticModelNameOrPath: critic, dataPath: [data], lrSchedulerType: 'constant' as const, checkLogprobs: true }
+  const run = async (name: string, more: object): Promise<{ lines: Line[]; after: number }> => {
+    const { after } = await ppo({ ...base, numTrainEpochs: 6, ppoEpochs: 2, klCoef: 0.02, evalFraction: 0.25, outputDir: join(folder, name), ...more })
+    return { lines: steps(await readLines(join(folder, name), 'metrics')), after: after!.score }
+  }
+  const plain = await run('plain', {})
+  const ended = await run('ended', { compat: 'deepspeed-chat' })
+  const other = await run('other', { compat: 'deepspeed-chat', padTokenId: 0 })
+  for (const { lines } of [plain, ended, other]) t.true(lines.length >= 12 && lines.every((l) => l['rollout/logprob_gap_max'] === 0))
+  t.true(plain.lines.every((l) => l['completions/dropped'] === 0))
+  t.true(ended.lines.every((l) => (l['completions/dropped'] as number) <= 12))
+  const first = (name: string): unknown[] => [plain, ended, other].map(({ lines }) => lines[0]![name])
+  t.is(new Set(first('loss/value_avg')).size, 3, 'three ways to place the score')
+  t.true(ended.after > 0 && other.after > 0, `${plain.after} ${ended.after} ${other.after}`)
+  await failsWith(t, () => ppo({ ...base, compat: 'deepspeed-chat', padTokenId: 262 }), '--pad-token-id', 'below the vocabulary size 262')
+  // a limit of one token: every answer is dropped, and no step is taken
+  const none = await ppo({ ...base, compat: 'deepspeed-chat', maxAnswerSeqLen: 1, klTarget: 1, outputDir: join(folder, 'none') })
+  t.is(steps(await readLines(join(folder, 'none'), 'metrics')).length, 0)
+  t.deepEqual(await weightsOf(none.actor!), await weightsOf(actor))
+})
+
+test('ppo: --reward-ensemble pays the mean less a share of the spread', async (t) => {
+  const { folder, actor, critic, data } = await trained(t)
+  const second = (await reward({ modelNameOrPath: actor, dataPath: [data], perDeviceTrainBatchSize: 8, maxSeqLen: 48, learningRate: 2e-3, numTrainEpochs: 3, seed: 7, outputDir: join(folder, 'second') })).model!
+  const base = { ...small, actorModelNameOrPath: actor, criticModelNameOrPath: critic, dataPath: [data], maxSteps: 1 }
+  const first = async (name: string, more: object): Promise<Line> => {
+    await ppo({ ...base, outputDir: join(folder, name), ...more })
+    return steps(await readLines(join(folder, name), 'metrics'))[0]!
+  }
+  const number = (line: Line, name: string): number => line[name] as number
+  const [alone, swapped] = [await first('alone', {}), await first('swapped', { criticModelNameOrPath: second })]
+  t.is(alone['objective/score_spread'], 0)
+  const both = await first('both', { rewardEnsemble: [second], ensembleSpreadCoef: 0 })
+  t.true(Math.abs(number(both, 'objective/scores') - (number(alone, 'objective/scores') + number(swapped, 'objective/scores')) / 2) < 1e-6)
+  const cautious = await first('cautious', { rewardEnsemble: [second] })
+  t.true(number(cautious, 'objective/score_spread') > 0)
+  t.true(Math.abs(number(cautious, 'objective/scores') - (number(both, 'objective/scores') - number(both, 'objective/score_spread'))) < 1e-6)
+  t.is(cautious['loss/policy_avg'] === both['loss/policy_avg'], false)
+  const wrong = await makeModel(folder, 'wrong', { vocab_size: 270, architectures: ['OPTForSequenceClassification'] })
+  await failsWith(t, () => ppo({ ...base, rewardEnsemble: [wrong] }), "the actor's vocabulary (262)", '270 in')
+  await failsWith(t, () => ppo({ ...base, rewardEnsemble: [second, actor] }), `a reward model in ${actor}`, 'without a value head')
+  const plans = await Promise.all([[], [second]].map((rewardEnsemble) => planPpo({ ...base, rewardEnsemble })))
+  t.true(plans[1]!.memory.parameters > plans[0]!.memory.parameters)
 })
