@@ -111,8 +111,12 @@ function languageText(stage: string, { model, before, after }: LanguageResult): 
   ])
 }
 
-function accuracyText({ after }: Pick<RewardResult | DpoResult, 'after'>): string {
-  return after ? `${percent(after.accuracy)} (95 % interval ${percent(after.interval[0])} to ${percent(after.interval[1])}, ${after.pairs} pairs)` : '-'
+type Judged = { accuracy: number; interval: readonly [number, number]; pairs: number; rows?: number }
+
+function accuracyText({ after }: { after: Judged | null }): string {
+  if (!after || after.rows === 0) return '-'
+  const { accuracy, interval, pairs, rows = pairs } = after
+  return `${percent(accuracy)} (95 % interval ${percent(interval[0])} to ${percent(interval[1])}, ${pairs === rows ? '' : `${rows} rows of `}${pairs} pairs)`
 }
 
 function rewardText(result: RewardResult): string {
@@ -120,7 +124,9 @@ function rewardText(result: RewardResult): string {
   return table([
     ['reward', 'held-out accuracy', accuracyText(result)],
     ['', 'held-out loss', change(before?.loss, after?.loss)],
-    ['', 'mean score', after ? `chosen ${short(after.chosen)}, rejected ${short(after.rejected)}` : '-'],
+    ['', 'calibration error', change(before?.calibration?.error, after?.calibration?.error)],
+    ['', 'mean score', after && after.rows > 0 ? `chosen ${short(after.chosen)}, rejected ${short(after.rejected)}` : '-'],
+    ...(after?.ensemble ? [['', 'agreement', `${percent(after.ensemble.agreement)} of pairs, together ${percent(after.ensemble.accuracy)} right`]] : []),
     ['', 'model', model ?? 'not kept (no --output-dir)'],
   ])
 }

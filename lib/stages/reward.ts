@@ -5,6 +5,7 @@ import { randomPurpose, seededShuffle, streamNumber } from '../base/random.js'
 import type { RunHooks } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
 import type { RankedRow } from '../data/records.js'
+import { rowPieces } from '../data/rowList.js'
 import type { RowList } from '../data/rowList.js'
 import { rankedKind } from '../data/tokenize.js'
 import { trainValues } from '../engine/logprobs.js'
@@ -39,6 +40,8 @@ export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks
     const { model, train, held } = stage
     const comparison = comparisonOf(options, model)
     const rows = options.shuffleLabels ? shuffleLabels(train, options.seed) : train
+    // a row that padding ends before its answer is refused before work starts
+    if (typeof comparison !== 'string') for (const list of [train, held]) for (const part of rowPieces(list, options.perDeviceEvalBatchSize)) packRanked(part, comparison)
     const others = await ensembleMargins(model.decoder, held, comparison, options, run.hooks)
     const evaluation = await trainRanked({ run, saves }, model.decoder, { rows, held, comparison, others }, options)
     return { model: await finishStage(run, model, options), ...evaluation }
@@ -107,7 +110,7 @@ async function trainRanked(training: Training, decoder: Decoder, { rows, held, c
       'rewards/rejected': scores.rejected,
       'rewards/margins': scores.chosen - scores.rejected,
     }
-    return { report, tokens, metrics, fields: [`loss ${short(report.loss)}`, `accuracy ${short(accuracy)}`] }
+    return { report, tokens, metrics, fields: [`loss ${short(report.loss)}`, ...(Number.isNaN(accuracy) ? [] : [`accuracy ${short(accuracy)}`])] }
   }
   return trainLoop(training, { decoder, rows: rows.length, evaluate, step }, options)
 }

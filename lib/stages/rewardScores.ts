@@ -26,6 +26,8 @@ export interface RewardEvaluation {
    */
   accuracy: number
   interval: [number, number]
+  /** Rows in which some answer is better than another: what the interval counts. */
+  rows: number
   /** Mean scores of the better and the worse answers. */
   chosen: number
   rejected: number
@@ -60,13 +62,15 @@ export class RewardScores {
       this.pairs += pairs.length
       const strict = pairs.filter(({ tie }) => !tie)
       if (strict.length > 0) this.#rows++
+      let right = 0
       for (const { better, worse } of strict) {
         const [chosen, rejected] = [values[scores[better]!]!, values[scores[worse]!]!]
-        this.#correct += (chosen > rejected ? 1 : chosen === rejected ? 0.5 : 0) / strict.length
+        right += chosen > rejected ? 1 : chosen === rejected ? 0.5 : 0
         this.weights.push(1 / strict.length)
         this.#chosen.push(chosen)
         this.#rejected.push(rejected)
       }
+      if (strict.length > 0) this.#correct += right / strict.length
     }
     return { loss, grad }
   }
@@ -94,9 +98,8 @@ export class RewardScores {
 
   evaluation(): Omit<RewardEvaluation, 'ensemble'> {
     const { loss, accuracy, chosen, rejected, pairs } = this
-    // thirds of a ranking's pairs may add up to a hair more than their number
-    const interval = wilsonInterval(Math.min(this.#correct, this.#rows), this.#rows)
-    return { loss, accuracy, interval, chosen, rejected, calibration: calibration(this.margins, this.weights), pairs }
+    const interval = wilsonInterval(this.#correct, this.#rows)
+    return { loss, accuracy, interval, rows: this.#rows, chosen, rejected, calibration: calibration(this.margins, this.weights), pairs }
   }
 }
 
