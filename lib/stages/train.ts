@@ -10,6 +10,7 @@ import { checkRewardLoss } from './compat.js'
 import { withDeepspeedConfig } from './deepspeedConfig.js'
 import { checkRoom, planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
+import { modelOfSize } from './optSizes.js'
 import { ppoOptions } from './options.js'
 import type { rewardOptions, sftOptions } from './options.js'
 import { checkPpo, ppo } from './ppo.js'
@@ -106,6 +107,8 @@ async function settle({ sft: sftGiven, reward: rewardGiven, ppo: ppoGiven, ...re
   const { given, note } = await withDeepspeedConfig(pipelineOptions, rest, rest.deepspeedConfig)
   if (note !== null) hooks.progress.note(note)
   const shared = resolveOptions('train', pipelineOptions, given)
+  shared.actorModelNameOrPath = await modelOfSize(shared.actorModelNameOrPath)
+  if (shared.rewardModelNameOrPath !== null) shared.rewardModelNameOrPath = await modelOfSize(shared.rewardModelNameOrPath)
   const [s, r, p] = [await own('sft', sftGiven, shared), await own('reward', rewardGiven, shared), await own('ppo', ppoGiven, shared)]
   const { dataPath, dataWeights, columns, dataSplit, evalDataPath, evalFraction, dataOutputPath, maxSeqLen, device, dtype, threads, seed, outputDir, enableTensorboard, tensorboardPath } = shared
   const { saveSteps, saveSeconds, keepLast, keepEvery, resume } = shared

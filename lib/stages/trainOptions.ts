@@ -13,18 +13,20 @@ function laterOf(table: OptionTable): OptionTable {
 const { outputDir: _o, ...traces } = outputOptions
 
 export const pipelineOptions = {
-  actorModelNameOrPath: option.requiredText('the base model: folder in the Hugging Face layout'),
+  actorModelNameOrPath: option.requiredText('the base model: folder in the Hugging Face layout, hub id, or a size of OPT such as 1.3b'),
   rewardModelNameOrPath: option.optionalText('where the reward model starts; without it the SFT model'),
   step: option.texts('which steps to run, of 1 (SFT), 2 (reward), 3 (PPO); without it all; earlier ones are taken from the output folder'),
   ...dataOptions,
+  dataPath: { ...option.texts(dataOptions.dataPath.help), default: ['Dahoas/rm-static'] as readonly string[] },
   dataSplit: option.text('2,4,4', 'shares of the rows for SFT, reward and PPO'),
   ...machineOptions,
-  outputDir: option.requiredText('folder of the run: sft, reward and ppo are made in it'),
+  outputDir: option.text('./output', 'folder of the run: sft, reward and ppo are made in it'),
   ...traces,
   ...saveOptions,
   ...laterOptions,
   ...(laterOf(ppoOptions) as Record<never, never>),
   ...compatOptions,
+  actorZeroStage: option.later(0, SHARDING, [0, '']),
   rewardZeroStage: option.later(0, SHARDING, [0, '']),
   deploymentType: option.later('single_gpu', 'the launcher', ['single_gpu', 'single_node']),
 }

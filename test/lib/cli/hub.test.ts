@@ -38,3 +38,34 @@ test('a dry run takes no weights; training, answering and making a model like it
   t.is(asked().length, before, 'downloaded once')
   t.true((await readdir(join(dir, 'fresh'))).includes('tokenizer.json'))
 })
+
+test("train takes e2e_rlhf.py's own command lines, sizes of OPT as its models", async (t) => {
+  const dir = await folder(t)
+  const filesOf = async (source: string): Promise<Record<string, Buffer>> => Object.fromEntries(await Promise.all((await readdir(source)).map(async (name) => [name, await readFile(join(source, name))] as const)))
+  const [actor, critic] = [await filesOf(await makeModel(dir, 'large', { max_position_embeddings: 512 })), await filesOf(await makeModel(dir, 'small', { max_position_embeddings: 512, num_hidden_layers: 1 }))]
+  const rows = [...preferenceRows, ...preferenceRows].map((row) => JSON.stringify(row) + '\n').join('')
+  const hub = await HubServer.start(t, [
+    { kind: 'model', id: 'facebook/opt-1.3b', revisions: { main: actor } },
+    { kind: 'model', id: 'facebook/opt-350m', revisions: { main: critic } },
+    { kind: 'dataset', id: 'Dahoas/rm-static', revisions: { main: { 'train.jsonl': rows } } },
+  ])
+  const env = { HF_HOME: join(dir, 'home'), HF_ENDPOINT: hub.endpoint }
+  const planned = async (...args: string[]): Promise<{ stage: string; options: Record<string, unknown>; model: { layers: number } }[]> => {
+    const { status, stdout, stderr } = await threefold(['train', ...args, '--dry-run', '--json'], { env })
+    t.is(status, 0, stderr)
+    return [JSON.parse(stdout)].flat() as Awaited<ReturnType<typeof planned>>
+  }
+  const zero = ['--actor-zero-stage', '', '--reward-zero-stage', '0']
+  const whole = await planned('--actor-model', 'facebook/opt-1.3b', '--reward-model', 'facebook/opt-350m', '--deployment-type', 'single_gpu', '--step', '1', '2', '3', ...zero)
+  t.deepEqual(await planned('--actor_model', '1.3b', '--reward_model=350m', '--deployment_type', 'single_node', '--output_dir', './output'), whole)
+  t.deepEqual(whole.map((p) => [p.stage, p.model.layers, p.options['dataPath'], p.options['outputDir']]), [
+    ['sft', 2, ['Dahoas/rm-static'], 'output/sft'],
+    ['reward', 1, ['Dahoas/rm-static'], 'output/reward'],
+    ['ppo', 2, ['Dahoas/rm-static'], 'output/ppo'],
+  ])
+  for (const [flag, value, expected] of [['--deployment-type', 'multi_node', 'single_gpu or single_node'], ['--actor-zero-stage', '2', '0'], ['--reward-zero-stage', '3', '0']]) {
+    const refused = await threefold(['train', '--actor-model', '1.3b', flag!, value!], { env })
+    t.is(refused.status, 2)
+    t.true(refused.stderr.includes(`[${flag}] expected ${expected}`), refused.stderr)
+  }
+})
