@@ -166,3 +166,8 @@ export function* rowPieces<Row>(rows: RowList<Row>, size: number): Generator<Row
 export function rowsFrom<Row>(rows: RowList<Row>, start: number, end: number): Row[] {
   return Array.from({ length: Math.max(0, Math.min(end, rows.length) - start) }, (_, i) => rows.at(start + i))
 }
+
+/** The rows at `places`, in their order; the list they come from keeps its files. */
+export function chosenRows<Row>(rows: RowList<Row>, places: Int32Array): RowList<Row> {
+  return { length: places.length, at: (index) => rows.at(places[index]!), tokens: (index) => rows.tokens(places[index]!), dispose: () => undefined }
+}

@@ -8,6 +8,8 @@ import { parseDataSplit, parseDataWeights, splitRule } from './split.js'
 
 export interface StageDataOptions {
   dataPath: readonly string[]
+  /** Further sets, all of whose rows are for the step: --data-split does not divide them. */
+  sftOnlyDataPath?: readonly string[]
   dataWeights: string | null
   dataSplit: string | null
   columns: string | null
@@ -50,8 +52,9 @@ export async function openStageData(options: StageDataOptions, step: 1 | 2 | 3, 
   const noHeld = evalDataPath.length === 1 && evalDataPath[0] === 'none'
   const evalFraction = evalDataPath.length > 0 ? 0 : options.evalFraction
   const split = { proportions: dataSplit === null ? [1] : parseDataSplit(dataSplit), step: dataSplit === null ? 1 : step, evalFraction, seed }
+  const { sftOnlyDataPath: whole = [] } = options
   const sets: Dataset[] = []
-  for (const path of dataPath) sets.push(await openDataset(path, open))
+  for (const path of [...dataPath, ...whole]) sets.push(await openDataset(path, open))
   // Files that are named for it go first, then a share that is asked for, then a split that the sets bring along.
   const beside = evalFraction > 0 || noHeld ? [] : sets.flatMap((set) => set.held ?? [])
   const evalSets = evalDataPath.length > 0 ? (noHeld ? [] : await heldSets(evalDataPath, open)) : beside
@@ -63,7 +66,7 @@ export async function openStageData(options: StageDataOptions, step: 1 | 2 | 3, 
     let read = 0
     let training = 0
     for (const [i, set] of sets.entries()) {
-      const rule = splitRule({ ...split, weight: weights[i]! })
+      const rule = splitRule(i < dataPath.length ? { ...split, weight: weights[i]! } : { ...split, proportions: [1], step: 1, weight: 1 })
       for await (const row of set.rows()) {
         read++
         const { copies, held } = rule(row.at.index!)
@@ -77,7 +80,7 @@ export async function openStageData(options: StageDataOptions, step: 1 | 2 | 3, 
   }
   return {
     files: [...sets, ...evalSets].flatMap((set) => set.files),
-    rules: { ...split, weights, columns: options.columns, pairs: open.pairs, sets: sets.map(({ files, mapping }) => [files.length, mapping]), evalSets: evalSets.map(({ files, mapping }) => [files.length, mapping]) },
+    rules: { ...split, weights, ...(whole.length > 0 && { whole: whole.length }), columns: options.columns, pairs: open.pairs, sets: sets.map(({ files, mapping }) => [files.length, mapping]), evalSets: evalSets.map(({ files, mapping }) => [files.length, mapping]) },
     notes: [...sets.flatMap(noteOf), ...(evalDataPath.length > 0 ? [] : heldNotes)],
     // one set as it stands needs no blending: every epoch has an order of its own
     blended: dataSplit !== null || evalFraction > 0,

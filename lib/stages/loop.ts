@@ -73,6 +73,8 @@ export interface TrainLoopOptions extends TrainerOptions, LoopOptions {
   evalInterval: number
   dropout: number
   seed: number
+  /** A line for each step, besides the progress line. */
+  printLoss?: boolean
 }
 
 /** One optimizer step, as the loop logs it. */
@@ -140,6 +142,7 @@ export async function trainLoop<E>({ run, saves }: Training, { decoder, kept, ro
         'perf/throughput': tokensPerSecond,
         skipped_steps: trainer.skipped,
       })
+      if (options.printLoss === true) run.progress.note(`${run.stage} step ${done} of ${total}: loss ${report.loss}`)
       run.progress.update(run.stage, done, total, [...fields, `${Math.round(tokensPerSecond)} tokens/s`])
       if (options.evalInterval > 0 && done % options.evalInterval === 0 && done < total) await evaluate(done)
       await saves.after(done, snapshot)

@@ -80,23 +80,18 @@ const oneModel = {
   zeroStage: option.later(0, ZERO),
 }
 
-const noPrintLoss = { printLoss: option.unused(false, 'the loss of every step is in metrics.jsonl') }
-
 const sftLater = {
   ...oneModel,
-  sftOnlyDataPath: option.later(null, `${FEATURES}; until then, an sft run of its own on these files`, ['none']),
   eotToken: option.unused(null, 'a detail of --add-eot-token, which is off'),
-  ...noPrintLoss,
 }
 
 const rewardLater = {
   ...oneModel,
-  evalIters: option.unused(100, 'all held-out rows are evaluated'),
 }
 
 const noOffloadedReference = { offloadReferenceModel: option.later(false, ZERO) }
 
-const dpoLater = { ...oneModel, ...noOffloadedReference, ...noPrintLoss }
+const dpoLater = { ...oneModel, ...noOffloadedReference }
 
 const ppoLater = {
   ...everyProgram,
@@ -142,9 +137,18 @@ export const compatOptions = {
 
 const modelOption = { modelNameOrPath: option.requiredText('model folder in the Hugging Face layout') }
 
+const printLoss = option.flag(false, 'a line on the terminal for the loss of each step')
+
+/** Of next-token training. */
+const languageOptions = {
+  sftOnlyDataPath: option.texts('further rows, as --data-path, that --data-split does not divide: all are for this step'),
+  printLoss,
+}
+
 export const pretrainOptions = {
   ...modelOption,
   ...dataOptions,
+  ...languageOptions,
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
   dropout,
@@ -159,6 +163,7 @@ export const pretrainOptions = {
 export const sftOptions = {
   ...modelOption,
   ...dataOptions,
+  ...languageOptions,
   lossOn: option.choice('response', ['response', 'all'], 'which tokens count'),
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
@@ -183,6 +188,7 @@ export const rewardOptions = {
   ...compatOptions,
   rewardEnsemble: option.texts('further reward models, such as ones of other seeds: how often they agree with this one on the held-out rows'),
   centerRewardsCoefficient: option.number(0, 'weight of a term that keeps scores around 0; 0 = off', { min: 0 }),
+  evalIters: option.integer(0, 'batches of an evaluation, of held-out rows chosen by the seed; 0 = all', { min: 0, unit: 'batches' }),
   shuffleLabels: option.flag(false, 'swap chosen and rejected at random: a control that must learn nothing'),
   ...machineOptions,
   ...outputOptions,
@@ -202,6 +208,7 @@ export const dpoOptions = {
   precomputeReference: option.flag(false, "the reference's log-probs in one pass before training, which then runs without it: less memory, the same bits"),
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
+  printLoss,
   dropout,
   gradientCheckpointing: checkpointing,
   ...loraOptions,

@@ -4,8 +4,9 @@ import { short } from '../base/progress.js'
 import { randomPurpose, seededShuffle, streamNumber } from '../base/random.js'
 import type { RunHooks } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
+import { epochOrder } from '../data/epochs.js'
 import type { RankedRow } from '../data/records.js'
-import { rowPieces } from '../data/rowList.js'
+import { chosenRows, rowPieces } from '../data/rowList.js'
 import type { RowList } from '../data/rowList.js'
 import { rankedKind } from '../data/tokenize.js'
 import { trainValues } from '../engine/logprobs.js'
@@ -42,10 +43,16 @@ export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks
     const rows = options.shuffleLabels ? shuffleLabels(train, options.seed) : train
     // a row that padding ends before its answer is refused before work starts
     if (typeof comparison !== 'string') for (const list of [train, held]) for (const part of rowPieces(list, options.perDeviceEvalBatchSize)) packRanked(part, comparison)
-    const others = await ensembleMargins(model.decoder, held, comparison, options, run.hooks)
-    const evaluation = await trainRanked({ run, saves }, model.decoder, { rows, held, comparison, others }, options)
+    const evalRows = judged(held, options)
+    const others = await ensembleMargins(model.decoder, evalRows, comparison, options, run.hooks)
+    const evaluation = await trainRanked({ run, saves }, model.decoder, { rows, held: evalRows, comparison, others }, options)
     return { model: await finishStage(run, model, options), ...evaluation }
   })
+}
+
+/** As many of the held-out rows as --eval-iters allows, the same ones at every evaluation. */
+function judged(held: RowList<RankedRow>, { evalIters, perDeviceEvalBatchSize, seed }: RewardOptions): RowList<RankedRow> {
+  return evalIters === 0 ? held : chosenRows(held, epochOrder(held.length, seed, 0).subarray(0, evalIters * perDeviceEvalBatchSize))
 }
 
 function comparisonOf(options: RewardOptions, model: LoadedModel): Comparison {

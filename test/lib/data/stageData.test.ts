@@ -44,6 +44,20 @@ test('without shares every row is there in order; with them the steps divide eac
   t.deepEqual(await stageData({ ...base, dataPath, dataSplit: '2,4,4', evalFraction: 0.2 }, 2), parts[1])
 })
 
+test('sets for SFT alone: --data-split leaves every row to the step, weights do not touch them, held-out rows do', async (t) => {
+  const folder = await temporaryFolder(t)
+  const [dataPath, sftOnlyDataPath] = [[await writeLines(folder, 'a.jsonl', texts('a', 50))], [await writeLines(folder, 'b.jsonl', texts('b', 40))]]
+  const options = { ...base, dataPath, dataWeights: '1', dataSplit: '2,4,4' }
+  const { train } = await stageData({ ...options, sftOnlyDataPath }, 1)
+  t.deepEqual(named(train, 'a'), named((await stageData(options, 1)).train, 'a'), 'the others are as without')
+  t.deepEqual(named(train, 'b').sort(), texts('b', 40).map((row) => (row as { text: string }).text).sort())
+  const held = await stageData({ ...options, sftOnlyDataPath, evalFraction: 0.25 }, 1)
+  t.is(named(held.train, 'b').length + named(held.eval, 'b').length, 40)
+  t.true(Math.abs(named(held.eval, 'b').length - 10) <= 2)
+  const rulesOf = async (more: object) => JSON.stringify((await openStageData({ ...base, ...more }, 1)).rules)
+  t.not(await rulesOf({ dataPath: [...dataPath, ...sftOnlyDataPath], dataSplit: '2,4,4' }), await rulesOf({ dataPath, sftOnlyDataPath, dataSplit: '2,4,4' }), 'stored rows of the one are not taken for the other')
+})
+
 test('weights: rows of one set twice, half of those of another, none of a third', async (t) => {
   const folder = await temporaryFolder(t)
   const dataPath = await Promise.all(['a', 'b', 'c'].map((name) => writeLines(folder, `${name}.jsonl`, texts(name, 40))))

@@ -154,7 +154,7 @@ const ppo = `--data_path a.jsonl --data_split 2,4,4 --actor_model_name_or_path o
 
 test('command lines of the four programs are taken as they stand', (t) => {
   t.like(resolved('sft', sft), { dataPath: ['a.jsonl', 'b.jsonl', 'c.jsonl', 'd.jsonl'], learningRate: 9.65e-6, weightDecay: 0, numTrainEpochs: 16, loraDim: 128, loraModuleName: ['decoder.layers.'], loraLearningRate: 5e-4, onlyOptimizeLora: true, outputDir: 'out' })
-  t.like(resolved('reward', reward), { dropout: 0, gradientAccumulationSteps: 4, evalInterval: 50, outputDir: 'out' })
+  t.like(resolved('reward', reward), { dropout: 0, gradientAccumulationSteps: 4, evalInterval: 50, evalIters: 20, outputDir: 'out' })
   t.like(resolved('dpo', dpo), { beta: 0.1, labelSmoothing: 0, lossType: 'sigmoid', outputDir: 'out' })
   t.like(resolved('ppo', ppo), { perDeviceTrainingBatchSize: 4, actorWeightDecay: 0.1, numWarmupSteps: 100, seed: 1234, outputDir: 'out' })
 })
@@ -162,7 +162,6 @@ test('command lines of the four programs are taken as they stand', (t) => {
 test('what asks for something that comes later is refused by its flag', (t) => {
   const asked: [name: string, line: string, more: string][] = [
     ['sft', sft, '--zero_stage 3'],
-    ['sft', sft, '--sft_only_data_path e.jsonl'],
     ['reward', reward, '--zero_stage 3'],
     ['reward', reward, '--offload'],
     ['dpo', dpo, '--offload_reference_model'],
@@ -198,7 +197,7 @@ const wrongRows: [row: string[], complaint: RegExp][] = [
   [['--max_seq_len', '`512`', '-', 'not there', ''], /default 512, the table says -/],
   [['--zero_stage', '`0`', '`0`', 'same', ''], /comes later, the table says same/],
   [['--zero_stage', '`0`', '`0`, `1`', 'no-op', 'comes with ZeRO sharding'], /accepts 0, the table says `0`, `1`/],
-  [['--print_loss', 'off', '-', 'not there', ''], /comes later, the table says not there/],
+  [['--deepspeed', 'off', '-', 'not there', ''], /comes later, the table says not there/],
   [['--eot_token', 'none', 'none', 'no-op', 'a detail of --add-eot-token, which is off'], /accepts any, the table says none/],
   [['--zero_stage', '`0`', '`0`', 'no-op', 'comes with LoRA'], /comes with ZeRO sharding, the table says comes with LoRA/],
 ]

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import test from 'ava'
 
 import { Interrupted } from '../../../lib/base/errors.js'
+import { Progress } from '../../../lib/base/progress.js'
 import { pretrain } from '../../../lib/stages/pretrain.js'
 import { sft } from '../../../lib/stages/sft.js'
 import { failsWith, temporaryFolder, writeLines } from '../data/support.js'
@@ -156,4 +157,13 @@ test('what cannot be trained is refused in words', async (t) => {
   await failsWith(t, run({ dataPath: [await writeLines(folder, 'prompts.jsonl', [{ prompt: 'a' }])] }), 'line 1', 'a row with an answer')
   await failsWith(t, run({ dataPath: [await writeLines(folder, 'ids.jsonl', [{ input_ids: [3, 400] }])] }), 'line 1', '400', '262')
   await failsWith(t, run({ outputDir: join(data, 'run') }), 'a folder that can be written')
+})
+
+test('sft: --print-loss writes a line for each step', async (t) => {
+  const { folder, model, data } = await makeSetting(t)
+  const shown: string[] = []
+  const outputDir = join(folder, 'run')
+  await sft({ modelNameOrPath: model, dataPath: [data], maxSeqLen: 48, maxSteps: 3, printLoss: true, outputDir }, { progress: new Progress({ write: (text: string) => void shown.push(text) }) })
+  const losses = column(steps(await readLines(outputDir, 'metrics')), 'loss')
+  t.deepEqual(shown.filter((text) => text.startsWith('sft step')), losses.map((loss, i) => `sft step ${i + 1} of 3: loss ${loss}\n`))
 })

@@ -76,3 +76,18 @@ test('reward: a signal saves and throws; wrong rows and models are refused', asy
   const texts = await writeLines(folder, 'texts.jsonl', [{ text: 'a' }])
   await failsWith(t, () => reward({ modelNameOrPath: model, dataPath: [texts] }), 'line 1', 'two answers', '{text}')
 })
+
+test('reward: --eval-iters judges so many batches of held-out pairs, the same ones each time', async (t) => {
+  const { folder, model, data } = await makeSetting(t)
+  const run = (more: object) => reward({ ...small, learningRate: 0, modelNameOrPath: model, dataPath: [data], evalFraction: 0.5, perDeviceEvalBatchSize: 4, evalInterval: 1, maxSteps: 2, ...more })
+  const all = (await run({})).after!
+  t.true(all.pairs > 20)
+  const outputDir = join(folder, 'two')
+  const two = await run({ evalIters: 2, outputDir })
+  t.is(two.after!.pairs, 8)
+  t.not(two.after!.loss, all.loss)
+  // nothing is learnt, so the same pairs give the same figures
+  t.deepEqual(column(evaluations(await readLines(outputDir, 'metrics')), 'eval/loss'), [two.after!.loss, two.after!.loss, two.after!.loss])
+  t.not((await run({ evalIters: 2, seed: 5 })).after!.loss, two.after!.loss)
+  t.deepEqual((await run({ evalIters: 100 })).after!.pairs, all.pairs, 'no more than there are')
+})
