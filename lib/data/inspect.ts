@@ -29,7 +29,8 @@ function visible(text: string): string {
   return JSON.stringify(text).replaceAll(/[\p{C}\p{Z}\p{M}\ufeff]/gu, (character) => (character === ' ' ? character : escaped(character)))
 }
 
-function escaped(character: string): string {
+/** "\r" -> "\u000d" */
+export function escaped(character: string): string {
   const point = character.codePointAt(0)!
   return point > 0xffff ? `\\u{${point.toString(16)}}` : `\\u${point.toString(16).padStart(4, '0')}`
 }

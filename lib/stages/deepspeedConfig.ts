@@ -68,6 +68,9 @@ const only: Readonly<Record<string, unknown>> = {
   'data_efficiency.enabled': false,
 }
 
+/** Every key that is not named in the note. */
+export const deepspeedKeys = [...Object.keys(readers), ...Object.keys(only)]
+
 /** "optimizer.params.lr" -> 1e-5, for every value that is no object and not "auto". */
 function leaves(json: Readonly<Record<string, unknown>>, path = ''): [string, unknown][] {
   return Object.entries(json).flatMap(([key, value]): [string, unknown][] => {
@@ -127,7 +130,7 @@ function valuesOf(all: ReadonlyMap<string, unknown>, source: Source): { values: 
 
 /** What the file says and means nothing here. */
 function noteOf(all: ReadonlyMap<string, unknown>, file: string): string | null {
-  const unused = [...all.keys()].filter((key) => !(key in readers) && !(key in only))
+  const unused = [...all.keys()].filter((key) => !deepspeedKeys.includes(key))
   const linear = all.has('scheduler.type') && all.get('scheduler.params.warmup_type') !== 'linear' ? ['the warm-up is linear, not logarithmic'] : []
   const parts = [...(unused.length > 0 ? [`no meaning here have ${unused.join(', ')}`] : []), ...linear]
   return parts.length > 0 ? `${file}: ${parts.join('; ')}` : null

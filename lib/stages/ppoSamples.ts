@@ -1,6 +1,7 @@
 // What PPO shows of its answers: rows of samples.jsonl with the numbers of each token, and answers on the terminal.
 import { short } from '../base/progress.js'
 import type { Run } from '../base/run.js'
+import { escaped } from '../data/inspect.js'
 import type { Tokenizer } from '../data/tokenizer.js'
 import { rewardsOf } from '../engine/experience.js'
 import type { Experience, ShapingOptions } from '../engine/experience.js'
@@ -38,7 +39,8 @@ export function showSamples(run: Run, experience: readonly Experience[], at: { s
       advantages: rounded(e.advantages),
       returns: rounded(e.returns),
     })
-    const shown = (ids: Int32Array): string => text(ids) ?? ids.join(' ')
+    // an answer must not steer the terminal
+    const shown = (ids: Int32Array): string => (text(ids) ?? ids.join(' ')).replaceAll(/(?![\n\t])\p{Cc}/gu, escaped)
     if (print) run.progress.note(`--- step ${at.step}, score ${short(e.score)}, KL ${short(e.kl)}, ${e.answer.length} tokens (${e.finish})\n${shown(e.prompt)}\n>>> ${shown(e.answer)}`)
   }
 }

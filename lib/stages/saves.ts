@@ -18,7 +18,7 @@ export interface SaveOptions {
 }
 
 /** Options that change nothing of what is computed, nor of metrics.jsonl and samples.jsonl. */
-const free = new Set(['outputDir', 'threads', 'dataOutputPath', 'saveSteps', 'saveSeconds', 'keepLast', 'keepEvery', 'resume', 'enableTensorboard', 'tensorboardPath', 'deepspeedConfig'])
+const free = new Set(['outputDir', 'threads', 'dataOutputPath', 'saveSteps', 'saveSeconds', 'keepLast', 'keepEvery', 'resume', 'enableTensorboard', 'tensorboardPath', 'deepspeedConfig', 'printLoss', 'printAnswers', 'printAnswersInterval'])
 
 /** Where options differ, in words. */
 export function differences(then: Readonly<Record<string, unknown>>, now: Readonly<Record<string, unknown>>): string[] {

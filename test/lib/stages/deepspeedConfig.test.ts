@@ -9,7 +9,7 @@ import { Progress } from '../../../lib/base/progress.js'
 import type { OptionTable } from '../../../lib/base/options.js'
 import type { Context } from '../../../lib/cli/command.js'
 import { commands } from '../../../lib/cli/commands.js'
-import { withDeepspeedConfig } from '../../../lib/stages/deepspeedConfig.js'
+import { deepspeedKeys, withDeepspeedConfig } from '../../../lib/stages/deepspeedConfig.js'
 import { ppoOptions, sftOptions } from '../../../lib/stages/options.js'
 import { planTrain, train } from '../../../lib/stages/train.js'
 import { silent } from '../../../lib/stages/shared.js'
@@ -133,4 +133,9 @@ test('train: each step takes what it has; a flag of a step may not contradict', 
   t.like(two, { perDeviceTrainBatchSize: 5, learningRate: 1e-4, numWarmupSteps: 3 })
   t.like(three, { perDeviceTrainingBatchSize: 5, actorLearningRate: 1e-4, criticLearningRate: 1e-4, maxAnswerSeqLen: 5 })
   await failsWith(t, () => train({ ...given, ppo: { actorLearningRate: 1e-5 } }), '[--ppo-actor-learning-rate] expected 0.0001 as optimizer.params.lr')
+})
+
+test('docs/ds-config.md names every key', async (t) => {
+  const page = await readFile(new URL('../../../docs/ds-config.md', import.meta.url), 'utf8')
+  t.deepEqual(deepspeedKeys.filter((key) => !page.includes(`\`${key.replace(/\.device$/, '')}\``)), [])
 })

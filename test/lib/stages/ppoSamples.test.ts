@@ -70,7 +70,10 @@ test('--print-answers shows the same rows every so many experiences', async (t) 
   const samples = await readLines(outputDir, 'samples')
   const printed = shown.filter((text) => text.startsWith('--- step'))
   t.deepEqual(printed.map((text) => /^--- step (\d+)/.exec(text)![1]), ['0', '2', '4'])
-  t.true(printed[1]!.endsWith(`\n${samples[2]!['prompt']}\n>>> ${samples[2]!['answer']}\n`), printed[1])
+  // what would move the cursor or colour the terminal is written out
+  const visible = String(samples[2]!['answer']).replace(/[\0-\x08\x0b-\x1f\x7f-\x9f]/g, (c) => `\\u${c.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  t.true(printed[1]!.endsWith(`\n${samples[2]!['prompt']}\n>>> ${visible}\n`), printed[1])
+  t.false(/[\0-\x08\x0b-\x1f]/.test(printed.join('')))
 })
 
 test('--enable-test-mode ends after so many steps with the rates of the whole run; --eval-interval looks in between', async (t) => {
