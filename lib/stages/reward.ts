@@ -8,7 +8,7 @@ import { epochOrder } from '../data/epochs.js'
 import type { RankedRow } from '../data/records.js'
 import { chosenRows, rowPieces } from '../data/rowList.js'
 import type { RowList } from '../data/rowList.js'
-import { rankedKind } from '../data/tokenize.js'
+import { Turns, rankedKind } from '../data/tokenize.js'
 import { trainValues } from '../engine/logprobs.js'
 import { packRanked } from '../engine/rankedBatch.js'
 import type { Comparison } from '../engine/rankedBatch.js'
@@ -41,8 +41,7 @@ export async function reward(given: Given<typeof rewardOptions>, hooks: RunHooks
     const { model, train, held } = stage
     const comparison = comparisonOf(options, model)
     const rows = options.shuffleLabels ? shuffleLabels(train, options.seed) : train
-    // a row that padding ends before its answer is refused before work starts
-    if (typeof comparison !== 'string') for (const list of [train, held]) for (const part of rowPieces(list, options.perDeviceEvalBatchSize)) packRanked(part, comparison)
+    if (typeof comparison !== 'string') for (const list of [train, held]) await refuseEarlyEnds(list, comparison)
     const evalRows = judged(held, options)
     const others = await ensembleMargins(model.decoder, evalRows, comparison, options, run.hooks)
     const evaluation = await trainRanked({ run, saves }, model.decoder, { rows, held: evalRows, comparison, others }, options)
@@ -58,6 +57,15 @@ function judged(held: RowList<RankedRow>, { evalIters, perDeviceEvalBatchSize, s
 function comparisonOf(options: RewardOptions, model: LoadedModel): Comparison {
   if (options.compat === 'none') return options.rewardLoss as 'last' | 'every-position'
   return { padId: paddingToken(options, model), atBeginning: options.numPaddingAtBeginning, length: Math.min(options.maxSeqLen, model.decoder.maxPositions) }
+}
+
+/** Error: a row that padding ends before its answer, said before work starts. */
+async function refuseEarlyEnds(rows: RowList<RankedRow>, comparison: Comparison): Promise<void> {
+  const turns = new Turns()
+  for (const part of rowPieces(rows, 64)) {
+    packRanked(part, comparison)
+    await turns.next()
+  }
 }
 
 /** Deals the ranks of each row to its answers at random: nothing is left to learn. */

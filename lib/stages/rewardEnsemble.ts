@@ -17,16 +17,17 @@ export interface EnsembleOptions extends MachineOptions {
   perDeviceEvalBatchSize: number
 }
 
-/** Margins of each model of --reward-ensemble on the pairs of the held-out rows. Errors: no reward model, another vocabulary, too few positions. */
+/** Margins of each model of --reward-ensemble on the pairs of the held-out rows. Errors: no held-out rows, no reward model, another vocabulary, too few positions. */
 export async function ensembleMargins(decoder: Decoder, held: RowList<RankedRow>, comparison: Comparison, options: EnsembleOptions & { maxSeqLen: number }, hooks: RunHooks): Promise<Float64Array[]> {
   const all: Float64Array[] = []
+  if (options.rewardEnsemble.length > 0 && held.length === 0) fail('--reward-ensemble', 'held-out rows, on which the models are compared', 'none', '--eval-fraction 0.1, or --eval-data-path')
   for (const folder of options.rewardEnsemble) {
     using model = await loadModel(decoder.device, folder, options, hooks, { head: 'scalar', positions: options.maxSeqLen })
     const { spec, maxPositions } = model.decoder
     if (model.valueHeadIsFresh) fail('--reward-ensemble', `a reward model in ${folder}`, 'a language model without a value head', '`threefold reward` to train one')
     if (spec.vocab !== decoder.spec.vocab) fail('--reward-ensemble', `the vocabulary of the model in training (${decoder.spec.vocab})`, `${spec.vocab} in ${folder}`, 'a reward model trained with the same tokenizer')
     if (maxPositions < Math.min(options.maxSeqLen, decoder.maxPositions)) fail('--reward-ensemble', `room for rows of ${Math.min(options.maxSeqLen, decoder.maxPositions)} tokens in ${folder}`, `${maxPositions} positions`, 'a smaller --max-seq-len')
-    if (held.length > 0) all.push((await scoresOn(model.decoder, held, options.perDeviceEvalBatchSize, comparison)).margins)
+    all.push((await scoresOn(model.decoder, held, options.perDeviceEvalBatchSize, comparison)).margins)
   }
   return all
 }
