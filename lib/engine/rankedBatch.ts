@@ -28,40 +28,59 @@ export interface RankedBatch {
   ranked: { scores: number[]; pairs: RankedPair[] }[]
 }
 
-/** `first`: the number of the first answer within the step. */
+/** `first`: the number of the first answer within the step; an answer's number does not depend on how rows are cut into batches. */
 export function packRanked(all: readonly RankedRow[], comparison: Comparison, first = 0): RankedBatch {
+  let next = first
+  const plans = all.map((row) => {
+    const plan = { ...planOf(row, comparison), first: next }
+    next += row.ranks.length
+    return plan
+  })
+  const numbers: number[] = []
   const packed: TokenRow[] = []
   const rows: number[] = []
-  const terms: [chosen: number, rejected: number, weight: number, margin: number, tie: number][] = []
-  const ranked: RankedBatch['ranked'] = []
   let tokens = 0
-  for (const { answers, ranks, margin } of all) {
-    const pairs = rankedPairs(ranks)
-    const ends = answers.map(({ ids }) => (typeof comparison === 'string' ? ids.length : paddedEnd(ids, comparison)))
-    const spans = pairs.map(({ better, worse }) => spanOf(answers[better]!, answers[worse]!, comparison))
-    // the values of answer i at positions from <= t < to stand side by side, that of position t at start + t
-    const starts = answers.map((answer, i) => {
-      const own = spans.filter((span, p): span is Span => span !== null && (pairs[p]!.better === i || pairs[p]!.worse === i))
-      const from = Math.min(ends[i]! - 1, ...own.map((span) => span.from))
-      const to = Math.max(ends[i]!, ...own.map((span) => span.to))
-      const start = rows.length - from
+  // the best answers of all rows first, then the second ones, and so on
+  for (let place = 0; plans.some(({ order }) => place < order.length); place++)
+    for (const { answers, order, reads, starts, first: base } of plans) {
+      const i = order[place]
+      if (i === undefined) continue
+      const { from, to } = reads[i]!
+      starts[i] = rows.length - from
       for (let t = from; t < to; t++) rows.push(tokens + t)
-      packed.push(typeof comparison === 'string' ? answer : padded(answer, to, comparison.padId))
+      packed.push(typeof comparison === 'string' ? answers[i]! : padded(answers[i]!, to, comparison.padId))
+      numbers.push(base + place)
       tokens += packed.at(-1)!.ids.length
-      return start
-    })
+    }
+  const terms: [chosen: number, rejected: number, weight: number, margin: number, tie: number][] = []
+  const ranked = plans.map(({ pairs, spans, ends, starts, margin }) => {
     const scores = starts.map((start, i) => start + ends[i]! - 1)
     for (const [p, { better, worse, tie }] of pairs.entries()) {
       const span = spans[p]!
-      const judged = [answers.length === 2 ? margin : 0, tie ? 1 : 0] as const
+      const judged = [pairs.length === 1 ? margin : 0, tie ? 1 : 0] as const
       if (span === null) terms.push([scores[better]!, scores[worse]!, 1 / pairs.length, ...judged])
       else for (let t = span.from; t < span.to; t++) terms.push([starts[better]! + t, starts[worse]! + t, 1 / (pairs.length * (span.to - span.from)), ...judged])
     }
-    ranked.push({ scores, pairs })
-  }
+    return { scores, pairs }
+  })
   const [chosen, rejected] = [Int32Array.from(terms, (term) => term[0]), Int32Array.from(terms, (term) => term[1])]
   const [weight, margin, tie] = [2, 3, 4].map((k) => Float64Array.from(terms, (term) => term[k]!)) as [Float64Array, Float64Array, Float64Array]
-  return { batch: packRows(packed, (b) => first + b), rows: Int32Array.from(rows), terms: { chosen, rejected, weight, margin, tie }, ranked }
+  return { batch: packRows(packed, (b) => numbers[b]!), rows: Int32Array.from(rows), terms: { chosen, rejected, weight, margin, tie }, ranked }
+}
+
+/** What a row of K answers needs: its pairs, where each answer ends and is read, in which order its answers are packed. */
+function planOf({ answers, ranks, margin }: RankedRow, comparison: Comparison) {
+  const pairs = rankedPairs(ranks)
+  const ends = answers.map(({ ids }) => (typeof comparison === 'string' ? ids.length : paddedEnd(ids, comparison)))
+  const spans = pairs.map(({ better, worse }) => spanOf(answers[better]!, answers[worse]!, comparison))
+  const reads = ends.map((end, i): Span => {
+    const own = spans.filter((span, p): span is Span => span !== null && (pairs[p]!.better === i || pairs[p]!.worse === i))
+    return { from: Math.min(end - 1, ...own.map((span) => span.from)), to: Math.max(end, ...own.map((span) => span.to)) }
+  })
+  const order = [...answers.keys()].sort((a, b) => ranks[a]! - ranks[b]!)
+  /** The value of answer i at position t stands at starts[i] + t. */
+  const starts = new Array<number>(answers.length).fill(0)
+  return { answers, margin, pairs, ends, spans, reads, order, starts }
 }
 
 /** Null: the scores at the last tokens are compared. Every position, too, ends there where two answers part nowhere. */

@@ -1,7 +1,7 @@
 // Step 2, the reward model: backbone and scalar head, a loss on pairs of answers to one prompt.
 import type { Given, Resolved } from '../base/options.js'
 import { short } from '../base/progress.js'
-import { randomPurpose, seededShuffle, streamNumber } from '../base/random.js'
+import { randomPurpose, seededShuffle, streamNumber, uniform } from '../base/random.js'
 import type { RunHooks } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
 import { epochOrder } from '../data/epochs.js'
@@ -68,11 +68,16 @@ async function refuseEarlyEnds(rows: RowList<RankedRow>, comparison: Comparison)
   }
 }
 
-/** Deals the ranks of each row to its answers at random: nothing is left to learn. */
+/** Deals the ranks of each row to its answers at random, so that nothing is left to learn: of two by one draw, of more by a shuffle. */
 function shuffleLabels(rows: RowList<RankedRow>, seed: number): RowList<RankedRow> {
+  const { labels } = randomPurpose
+  const orderOf = (index: number, k: number): ArrayLike<number> => {
+    if (k > 2) return seededShuffle(k, seed, streamNumber(labels, index + 1))
+    return uniform(seed, streamNumber(labels), index) * 2 ** 32 % 2 === 0 ? [0, 1] : [1, 0]
+  }
   const at = (index: number): RankedRow => {
     const row = rows.at(index)
-    const order = seededShuffle(row.ranks.length, seed, streamNumber(randomPurpose.labels, index))
+    const order = orderOf(index, row.ranks.length)
     return { ...row, ranks: row.ranks.map((_, i) => row.ranks[order[i]!]!) }
   }
   return { length: rows.length, at, tokens: (index) => rows.tokens(index), dispose: () => rows.dispose() }

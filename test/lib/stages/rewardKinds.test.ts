@@ -3,6 +3,7 @@ import { join } from 'node:path'
 
 import test from 'ava'
 
+import { mean } from '../../../lib/base/statistics.js'
 import { planReward } from '../../../lib/stages/dryRun.js'
 import { inspectRows } from '../../../lib/stages/inspect.js'
 import { reward } from '../../../lib/stages/reward.js'
@@ -29,8 +30,10 @@ test('reward: rankings are learnt, every answer is seen once, and accuracy is ov
     t.true(column(steps(lines), 'num_tokens')[0]! < 8 * 4 * 13)
     t.like(evaluations(lines).at(-1), { 'eval/calibration_error': after!.calibration!.error, 'eval/brier_score': after!.calibration!.brier, 'eval/log_loss': after!.calibration!.logLoss })
   }
-  const control = await reward({ ...small, modelNameOrPath: model, dataPath: [data], evalDataPath: [data], numTrainEpochs: 3, shuffleLabels: true })
-  t.true(control.after!.accuracy < 0.75, 'shuffled ranks teach nothing')
+  // four kinds of answers: one model that knows nothing may order them well by chance, six do not
+  const controls = [1, 2, 3, 4, 5, 6].map(async (seed) => (await reward({ ...small, modelNameOrPath: model, dataPath: [data], evalFraction: 0.25, numTrainEpochs: 3, seed, shuffleLabels: true })).after!)
+  const noise = mean((await Promise.all(controls)).map(({ accuracy }) => accuracy))
+  t.true(noise > 0.1 && noise < 0.65, `shuffled ranks teach nothing: ${noise}`)
 })
 
 test('reward: margins widen the difference, ties close it', async (t) => {
