@@ -69,3 +69,6 @@ export function short(x: number): string {
   const a = Math.abs(x)
   return a !== 0 && (a < 1e-3 || a >= 1e5) ? x.toExponential(2) : a >= 100 ? x.toFixed(0) : x.toPrecision(4)
 }
+
+/** 0.547 -> "54.7 %" */
+export const percent = (share: number): string => `${(100 * share).toFixed(1)} %`

@@ -1,13 +1,13 @@
 // Small tables and numbers for people.
 import { clock, short } from '../base/progress.js'
 
+export { percent } from '../base/progress.js'
+
 /** Rows in columns, two spaces apart; numbers-to-be are already text. */
 export function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, i) => Math.max(...rows.map((r) => (r[i] ?? '').length)))
   return rows.map((r) => r.map((cell, i) => (i === r.length - 1 ? cell : cell.padEnd(widths[i]!))).join('  ').trimEnd()).join('\n')
 }
-
-export const percent = (x: number): string => `${(100 * x).toFixed(1)} %`
 
 /** "3.214 -> 2.107", or "-" without held-out rows. */
 export function change(before: number | undefined, after: number | undefined): string {

@@ -83,7 +83,7 @@ class FileDataset implements Dataset {
   #refuseEmpty(): never {
     const { path, skipped } = this
     if (skipped === 0) fail('data', `at least one row in ${path}`, 'an empty dataset', `one JSON object on each line, in a shape of ${understoodShapes}`)
-    if (this.#mapping === null) fail('data', `rows with a prompt in ${path}`, `${skipped} rows whose two texts share no "Assistant:"`, 'rows {prompt, chosen, rejected}')
+    if (this.#mapping === null) fail('data', `rows with a prompt in ${path}`, `${skipped} rows without one: two texts that share no "Assistant:", or labels without a choice`, 'rows {prompt, chosen, rejected}')
     fail('data', `rows with ${this.#pairs ? 'two answers that are not rated alike' : 'a prompt and an answer'} in ${path}`, `none in ${skipped}, read as ${this.#mapping.name}`, '--columns with the names of this set')
   }
 }

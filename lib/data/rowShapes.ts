@@ -19,15 +19,20 @@ const maxId = 2 ** 31 - 1
 
 /**
  * Validates one row. Null: a transcript pair that shares no `Assistant:`, or message lists that share no message, so
- * that there is no prompt; the reader counts those. A field that is null is taken as absent.
+ * that there is no prompt; a label of `threefold label` without a choice. The reader counts those. A field that is null is
+ * taken as absent.
  */
 export function parseRow(value: unknown, at: Location): RawRow | null {
   if (!isJsonObject(value)) {
     fail('data', `a JSON object in ${describe(at)}`, kindOf(value), `one of the row shapes ${understoodShapes}`)
   }
+  if (isOpenLabel(value)) return null
   const row = shapedRow(value, at)
   return row !== null && value['seed'] !== undefined ? { ...row, seed: value['seed'] } : row
 }
+
+/** What a labeler left open prefers neither answer. */
+const isOpenLabel = ({ labeler, choice }: Fields): boolean => typeof labeler === 'string' && (choice === 'skip' || choice === 'both-bad')
 
 function shapedRow(value: Fields, at: Location): RawRow | null {
   const has = (name: string): boolean => value[name] !== undefined && value[name] !== null

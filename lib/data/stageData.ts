@@ -98,7 +98,7 @@ function refuseNoRows({ dataSplit, dataWeights }: StageDataOptions, evalFraction
 }
 
 /** Of a folder with a test or validation split that split, else all rows. */
-async function heldSets(paths: readonly string[], open: DatasetOptions): Promise<Dataset[]> {
+export async function heldSets(paths: readonly string[], open: DatasetOptions): Promise<Dataset[]> {
   const sets: Dataset[] = []
   for (const path of paths) {
     const set = await openDataset(path, open)

@@ -192,17 +192,18 @@ async function rowsOf(input: string, columns: string | null, hooks: RunHooks): P
   return rows
 }
 
-function openModel(options: { model: string; device: string; dtype: string; threads: number }, hooks: RunHooks): Promise<Model> {
+/** Opens a model with the flags of a command. */
+export function openModel(options: { model: string; device: string; dtype: string; threads: number }, hooks: RunHooks): Promise<Model> {
   return Model.load(options.model, { device: options.device, dtype: options.dtype as DType, threads: options.threads, ...hubHooks(hooks) })
 }
 
 /** A row's own seed, so that its answer does not depend on where it stands. */
-function seedOf({ seed = null, at }: RawRow): number | null {
+export function seedOf({ seed = null, at }: RawRow): number | null {
   if (seed === null || (Number.isSafeInteger(seed) && (seed as number) >= 0)) return seed as number | null
   return fail('data', `a whole number of 0 or more as "seed" in ${describe(at)}`, JSON.stringify(seed), 'leaving it out: --seed and the place of the row then decide')
 }
 
-const signalOf = ({ signal }: RunHooks): { signal?: AbortSignal } => (signal ? { signal } : {})
+export const signalOf = ({ signal }: RunHooks): { signal?: AbortSignal } => (signal ? { signal } : {})
 
 /**
  * Lines go to a file that appears whole at the end, to a pipe or device as they come, or to the sink. Ctrl-C ends the

@@ -1,16 +1,16 @@
-// Options of the commands that use a model: generate, score, chat, init. Declared once, as those of the stages.
+// Options of the commands that use a model: generate, score, chat, init (those of eval are in evalOptions.ts). Declared once, as those of the stages.
 import { option } from '../base/options.js'
 import { dataOptions, machineOptions, sftOptions } from './options.js'
 
 const modelOption = { model: option.requiredText('model folder in the Hugging Face layout, or a hub id') }
 const { columns } = dataOptions
-const { seed: _seed, ...computeOptions } = machineOptions
+export const { seed: _seed, ...computeOptions } = machineOptions
 const seedOption = { seed: option.integer(1234, 'every draw follows from it and the row', { min: 0 }) }
 
 const orElse = (fallback: number): string => `without it as the model's generation_config.json says, else ${fallback}`
 
 /** How answers are drawn; what is not given the model's generation_config.json decides, and then `fallback`. */
-const drawing = (fallback: { maxNewTokens: number; temperature: number; topP: number }) => ({
+export const drawing = (fallback: { maxNewTokens: number; temperature: number; topP: number }) => ({
   maxNewTokens: option.optionalInteger(`longest answer; ${orElse(fallback.maxNewTokens)}`, { min: 1, unit: 'tokens' }),
   greedy: option.flag(false, 'always the likeliest token; the same as --temperature 0'),
   temperature: option.optionalNumber(`sampling temperature, 0 = greedy; ${orElse(fallback.temperature)}`, { min: 0 }),
