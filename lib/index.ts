@@ -2,6 +2,8 @@
 export { Interrupted, ThreefoldError, UsageError } from './base/errors.js'
 export { Progress } from './base/progress.js'
 export type { RunHooks } from './base/run.js'
+export { agreement } from './stages/agreement.js'
+export type { AgreementResult, LabelerFigures, PairAgreement } from './stages/agreement.js'
 export { convert } from './stages/convert.js'
 export type { ConvertResult } from './stages/convert.js'
 export { dpo } from './stages/dpo.js'

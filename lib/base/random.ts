@@ -50,7 +50,7 @@ export function philox(counter: PhiloxCounter, key: PhiloxKey): [number, number,
 }
 
 /** What a stream of numbers is for. A new purpose takes a new number; an old one never changes. */
-export const randomPurpose = { split: 1, blend: 2, epoch: 3, evalBlend: 4, generatedData: 5, bootstrap: 6, weights: 7, labels: 8, dropout: 9, loraInit: 11, loraDropout: 12 } as const
+export const randomPurpose = { split: 1, blend: 2, epoch: 3, evalBlend: 4, generatedData: 5, bootstrap: 6, weights: 7, labels: 8, dropout: 9, loraInit: 11, loraDropout: 12, sides: 14 } as const
 
 /** The stream number of one purpose and an index within it (an epoch, a dataset): distinct pairs never meet. */
 export function streamNumber(purpose: number, index = 0): number {

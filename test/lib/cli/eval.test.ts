@@ -1,4 +1,4 @@
-// `eval` from the command line: tables for people, one object for scripts, refused without a model.
+// `eval` from the command line: tables for people, one object for scripts, samples that `label` takes.
 import { join } from 'node:path'
 
 import test from 'ava'
@@ -6,7 +6,7 @@ import test from 'ava'
 import { makeModel, preferenceRows } from '../stages/support.js'
 import { folder, jsonl, threefold } from './support.js'
 
-test('eval: tables, --json, --output-dir', async (t) => {
+test('eval: tables, --json, --output-dir, and its samples go into label', async (t) => {
   const dir = await folder(t)
   const model = await makeModel(dir)
   const other = await makeModel(dir, 'other', { hidden_size: 16, word_embed_proj_dim: 16 })
@@ -22,6 +22,8 @@ test('eval: tables, --json, --output-dir', async (t) => {
   const json = JSON.parse((await threefold([...args, '--json', '--quiet'])).stdout) as { model: { answers: { answers: number } }; comparison: null }
   t.is(json.model.answers.answers, 8)
   t.is(json.comparison, null)
+  const labelled = await threefold(['label', '--input', join(out, 'samples.jsonl'), '--output', join(dir, 'labels.jsonl'), '--labeler', 'ann'], { input: 'l\n' })
+  t.regex(labelled.stdout, /^1 rows labelled, \d left/)
   const wrong = await threefold(['eval', '--data-path', data])
   t.is(wrong.status, 2)
   t.regex(wrong.stderr, /^\[eval\] expected --model or --reward-model, received neither\./)
