@@ -79,7 +79,6 @@ export class LoadedModel {
   }
 
   static async #make(device: NativeDevice, config: ConfigText, where: string, folder: string, options: LoadOptions & { head: HeadKind }): Promise<LoadedModel> {
-    if (options.dtype !== 'fp32' && options.dtype !== 'bf16') fail('--dtype', 'fp32 or bf16', options.dtype, '--dtype bf16')
     const { family, spec } = readSpec(config.json, where)
     const tokenizer = await tokenizerFor(folder, spec)
     const special = tokenizer ?? (await readSpecialIds(folder))

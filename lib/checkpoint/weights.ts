@@ -1,5 +1,6 @@
 // Weights between a decoder's flat units and the stock Hugging Face names: the names are a view onto the units.
 import { fail } from '../base/errors.js'
+import { f32ToBf16, f32ToF16 } from '../base/halves.js'
 import { native } from '../binding/native.js'
 import type { MappedFile } from '../binding/native.js'
 import type { Decoder } from '../model/decoder.js'
@@ -10,13 +11,13 @@ import type { Tensor } from '../tensor/device.js'
 import { Scope } from '../tensor/scope.js'
 import { deepspeedChatNames } from './deepspeedChatNames.js'
 import type { TensorSource } from './safetensorsWriter.js'
-import { f32ToBf16, isFloatDtype, storedAs } from './storedDtype.js'
+import { isFloatDtype, storedAs } from './storedDtype.js'
 import type { StoredTensor, StoredWeights } from './storedTensors.js'
 import { throughStrides } from './strides.js'
 
-/** Writes fp32 values into a tensor of fp32 or bf16. */
+/** Writes fp32 values into a tensor of floats. */
 export function writeFloats(t: Tensor, values: Float32Array): void {
-  t.write(t.dtype === 'fp32' ? values : f32ToBf16(values))
+  t.write(t.dtype === 'fp32' ? values : t.dtype === 'bf16' ? f32ToBf16(values) : f32ToF16(values))
 }
 
 /** Names under which a weight may stand in a file: files of a model without its head leave out the family's prefix. */
@@ -111,6 +112,8 @@ async function fill(decoder: Decoder, folder: string, found: readonly { paramete
   const wrong = places.findIndex((p) => p >= 0)
   if (wrong < 0) return
   const { parameter, entry } = found[wrong]!
+  if (parameter.unit.dtype === 'fp16' && entry.dtype !== 'F16')
+    fail('weights', `numbers that fp16 can hold (up to 65504) in ${folder}`, `another in ${entry.name} (element ${places[wrong]} of ${parameter.unit.name}.${parameter.slot})`, '--dtype bf16')
   fail('weights', `finite weights in ${folder}`, `a number that is not, in ${entry.name} (element ${places[wrong]} of ${parameter.unit.name}.${parameter.slot})`, 'an intact checkpoint')
 }
 

@@ -36,42 +36,46 @@ export interface ActorStep extends StepReport {
 /** Of the whole step. */
 const countedTokens = (microBatches: readonly Experience[][]): number => microBatches.reduce((n, part) => n + countedNumbers(part, (e) => e.logprobs).length, 0)
 
+type Sums<S> = Omit<S, keyof StepReport>
+
 /** Adds up what each micro-batch gives: losses are sums over a common count, so they add. */
-export async function actorStep(actor: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<ActorStep> {
+async function actorGradients(actor: Decoder, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<Sums<ActorStep>> {
   const { klLossCoef = 0, klEstimator = 'k3' } = o
   const count = countedTokens(microBatches)
-  return trainer.step(async () => {
-    const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, klLoss: klLossCoef > 0 ? 0 : null, gap: 0 }
-    let first = 0
-    for (const part of microBatches) {
-      const old = { oldLogprobs: countedNumbers(part, (e) => e.logprobs), advantages: countedNumbers(part, (e) => e.advantages) }
-      await trainLogprobs(
-        actor,
-        packRollouts(part, first),
-        (logprobs, entropy) => {
-          const result = clippedPolicyLoss({ logprobs, ...old, clipLow: o.clipRange, clipHigh: o.clipRange, count })
-          if (klLossCoef > 0) {
-            const kl = klLoss(logprobs, countedNumbers(part, (e) => e.refLogprobs), klEstimator, count)
-            sum.klLoss! += kl.loss
-            result.loss += klLossCoef * kl.loss
-            result.grad = result.grad.map((g, t) => g + klLossCoef * kl.grad[t]!)
-          }
-          const entropySum = entropy!.reduce((s, x) => s + x, 0)
-          sum.loss += result.loss - (o.entropyCoef * entropySum) / count
-          sum.clipFraction += result.clippedSum / count
-          sum.approxKl += result.approxKlSum / count
-          sum.ratioMean += result.ratioSum / count
-          sum.ratioMax = Math.max(sum.ratioMax, result.ratioMax)
-          sum.entropy += entropySum / count
-          sum.gap = Math.max(sum.gap, logprobGap(part, logprobs))
-          return o.entropyCoef > 0 ? { ...result, gradEntropy: new Float32Array(logprobs.length).fill(-o.entropyCoef / count) } : result
-        },
-        { temperature: o.temperature, entropy: true },
-      )
-      first += part.length
-    }
-    return sum
-  })
+  const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, klLoss: klLossCoef > 0 ? 0 : null, gap: 0 }
+  let first = 0
+  for (const part of microBatches) {
+    const old = { oldLogprobs: countedNumbers(part, (e) => e.logprobs), advantages: countedNumbers(part, (e) => e.advantages) }
+    await trainLogprobs(
+      actor,
+      packRollouts(part, first),
+      (logprobs, entropy) => {
+        const result = clippedPolicyLoss({ logprobs, ...old, clipLow: o.clipRange, clipHigh: o.clipRange, count })
+        if (klLossCoef > 0) {
+          const kl = klLoss(logprobs, countedNumbers(part, (e) => e.refLogprobs), klEstimator, count)
+          sum.klLoss! += kl.loss
+          result.loss += klLossCoef * kl.loss
+          result.grad = result.grad.map((g, t) => g + klLossCoef * kl.grad[t]!)
+        }
+        const entropySum = entropy!.reduce((s, x) => s + x, 0)
+        sum.loss += result.loss - (o.entropyCoef * entropySum) / count
+        sum.clipFraction += result.clippedSum / count
+        sum.approxKl += result.approxKlSum / count
+        sum.ratioMean += result.ratioSum / count
+        sum.ratioMax = Math.max(sum.ratioMax, result.ratioMax)
+        sum.entropy += entropySum / count
+        sum.gap = Math.max(sum.gap, logprobGap(part, logprobs))
+        return o.entropyCoef > 0 ? { ...result, gradEntropy: new Float32Array(logprobs.length).fill(-o.entropyCoef / count) } : result
+      },
+      { temperature: o.temperature, entropy: true },
+    )
+    first += part.length
+  }
+  return sum
+}
+
+export function actorStep(actor: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<ActorStep> {
+  return trainer.step(() => actorGradients(actor, microBatches, o))
 }
 
 export interface CriticStep extends StepReport {
@@ -79,22 +83,32 @@ export interface CriticStep extends StepReport {
   clipFraction: number
 }
 
-export async function criticStep(critic: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<CriticStep> {
+async function criticGradients(critic: Decoder, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<Sums<CriticStep>> {
   const count = countedTokens(microBatches)
-  return trainer.step(async () => {
-    const sum = { loss: 0, clipFraction: 0 }
-    let first = 0
-    for (const part of microBatches) {
-      const old = { oldValues: countedNumbers(part, (e) => e.values), returns: countedNumbers(part, (e) => e.returns) }
-      const batch = packRollouts(part, first)
-      first += part.length
-      await trainValues(critic, batch, batch.countedPositions, (values) => {
-        const result = clippedValueLoss({ values, ...old, clip: o.valueClipRange, count })
-        sum.loss += result.loss
-        sum.clipFraction += result.clippedSum / count
-        return result
-      })
-    }
-    return sum
-  })
+  const sum = { loss: 0, clipFraction: 0 }
+  let first = 0
+  for (const part of microBatches) {
+    const old = { oldValues: countedNumbers(part, (e) => e.values), returns: countedNumbers(part, (e) => e.returns) }
+    const batch = packRollouts(part, first)
+    first += part.length
+    await trainValues(critic, batch, batch.countedPositions, (values) => {
+      const result = clippedValueLoss({ values, ...old, clip: o.valueClipRange, count })
+      sum.loss += result.loss
+      sum.clipFraction += result.clippedSum / count
+      return result
+    })
+  }
+  return sum
+}
+
+export function criticStep(critic: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<CriticStep> {
+  return trainer.step(() => criticGradients(critic, microBatches, o))
+}
+
+/** Both steps together: where the gradients of either are not finite, neither model moves (DeepSpeed-Chat's --align_overflow). */
+export async function alignedSteps(actor: Trainer, critic: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<{ actor: ActorStep; critic: CriticStep }> {
+  const ofCritic = await critic.gradients(() => criticGradients(critic.decoder, microBatches, o))
+  const ofActor = await actor.gradients(() => actorGradients(actor.decoder, microBatches, o))
+  const [criticFinite, actorFinite] = [await critic.finite(ofCritic), await actor.finite(ofActor)]
+  return { critic: await critic.apply(ofCritic, !actorFinite), actor: await actor.apply(ofActor, !criticFinite) }
 }

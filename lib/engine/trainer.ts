@@ -1,10 +1,14 @@
-// One optimizer step of one model: gradients in, schedule, clipping, AdamW; non-finite steps are skipped and counted.
+// One optimizer step of one model: gradients in, schedule, clipping, AdamW; non-finite steps are skipped and counted, and in
+// fp16 lower the loss scale.
 import { fail } from '../base/errors.js'
 import { randomPurpose, seedAt, streamNumber } from '../base/random.js'
 import { expectUnchanged, putBack, taken } from '../checkpoint/snapshot.js'
 import type { Snapshot, Stored } from '../checkpoint/snapshot.js'
 import type { Decoder } from '../model/decoder.js'
 import { AdamW } from '../optim/adamw.js'
+import type { StepResult } from '../optim/adamw.js'
+import { LossScale } from '../optim/lossScale.js'
+import type { LossScaleState } from '../optim/lossScale.js'
 import { learningRateAt } from '../optim/schedules.js'
 import type { ScheduleName } from '../optim/schedules.js'
 import type { Tensor } from '../tensor/device.js'
@@ -28,10 +32,14 @@ export interface StepReport {
   gradNorm: number
   learningRate: number
   applied: boolean
+  /** Of this step's gradients; null without fp16. */
+  lossScale: number | null
 }
 
 export class Trainer {
   readonly optimizer: AdamW
+  /** Null without fp16. */
+  readonly lossScale: LossScale | null
   /** Skipped steps, all and in a row. */
   skipped = 0
   #inARow = 0
@@ -46,6 +54,7 @@ export class Trainer {
   ) {
     const { adamBeta1: beta1, adamBeta2: beta2, adamEps: eps, weightDecay, maxGradNorm } = options
     this.optimizer = new AdamW(decoder.device, decoder.trainables, { beta1, beta2, eps, weightDecay, maxGradNorm })
+    this.lossScale = decoder.dtype === 'fp16' ? new LossScale() : null
   }
 
   /**
@@ -53,16 +62,48 @@ export class Trainer {
    * Errors: too many steps in a row without a finite loss and gradient.
    */
   async step<R extends { loss: number }>(backward: () => Promise<R>): Promise<R & StepReport> {
-    const { options, optimizer, decoder } = this
-    optimizer.zeroGrad()
+    return this.apply(await this.gradients(backward))
+  }
+
+  /** The first half of a step: zeroes the gradients and runs `backward`, with dropout and under the loss scale. */
+  async gradients<R>(backward: () => Promise<R>): Promise<R> {
+    const { decoder, dropout, optimizer } = this
+    // by the steps so far, skipped ones too; actor and critic draw from streams of their own
+    const stream = streamNumber(randomPurpose.dropout, decoder.headKind === 'scalar' ? 1 : 0)
+    decoder.dropout = dropout.p > 0 ? { p: dropout.p, seed: seedAt(dropout.seed, stream, optimizer.step + this.skipped) } : null
+    decoder.lossScale = this.lossScale?.scale ?? 1
     decoder.lora?.drop(optimizer.step + this.skipped)
-    const result = await this.#dropping(backward)
+    optimizer.zeroGrad()
+    try {
+      return await backward()
+    } finally {
+      decoder.dropout = null
+      decoder.lossScale = 1
+    }
+  }
+
+  /** Whether the loss and the gradients at hand are finite. */
+  async finite({ loss }: { loss: number }): Promise<boolean> {
+    return Number.isFinite(loss) && (await this.optimizer.norm(this.lossScale?.scale ?? 1)).finite
+  }
+
+  /** The second half: the update. `held`: another model's gradients are not finite, so that this one must not move either. */
+  async apply<R extends { loss: number }>(result: R, held = false): Promise<R & StepReport> {
+    const { options, optimizer } = this
     const learningRate = this.#rate(options.learningRate)
-    const finite = Number.isFinite(result.loss)
-    const { gradNorm, applied } = finite ? await optimizer.update(learningRate, this.#rate(options.loraLearningRate ?? options.learningRate)) : { gradNorm: Number.NaN, applied: false }
-    decoder.lora?.merge()
-    this.#count(applied, result.loss, gradNorm)
-    return { ...result, gradNorm, learningRate, applied }
+    const loraLr = this.#rate(options.loraLearningRate ?? options.learningRate)
+    const lossScale = this.lossScale?.scale ?? null
+    const update = (): Promise<StepResult> => (held ? optimizer.norm(lossScale ?? 1) : optimizer.update(learningRate, { lossScale: lossScale ?? 1, loraLr }))
+    const { gradNorm, finite } = Number.isFinite(result.loss) ? await update() : { gradNorm: Number.NaN, finite: false }
+    this.decoder.lora?.merge()
+    const applied = finite && !held
+    if (!applied) this.skipped++
+    if (!finite) this.#overflow(result.loss, gradNorm)
+    else if (applied) {
+      this.#inARow = 0
+      this.lossScale?.grow()
+    }
+    return { ...result, gradNorm, learningRate, applied, lossScale }
   }
 
   /** The schedule's learning rate of the next step, from a peak. */
@@ -71,24 +112,13 @@ export class Trainer {
     return learningRateAt({ type, baseLr, step: this.optimizer.step, warmupSteps, totalSteps: this.totalSteps })
   }
 
-  /** Of the steps so far, skipped ones too: actor and critic draw from streams of their own. */
-  async #dropping<R>(backward: () => Promise<R>): Promise<R> {
-    const { decoder, dropout, optimizer } = this
-    const stream = streamNumber(randomPurpose.dropout, decoder.headKind === 'scalar' ? 1 : 0)
-    decoder.dropout = dropout.p > 0 ? { p: dropout.p, seed: seedAt(dropout.seed, stream, optimizer.step + this.skipped) } : null
-    try {
-      return await backward()
-    } finally {
-      decoder.dropout = null
-    }
-  }
-
-  #count(applied: boolean, loss: number, gradNorm: number): void {
-    this.#inARow = applied ? 0 : this.#inARow + 1
-    if (applied) return
-    this.skipped++
+  /** While the loss scale can fall, gradients that are not finite say no more than that it was too large. */
+  #overflow(loss: number, gradNorm: number): void {
+    const shrunk = this.lossScale?.shrink() ?? false
+    if (shrunk && Number.isFinite(loss)) return
+    this.#inARow++
     if (this.#inARow >= this.options.maxSkippedSteps)
-      fail('training', 'a finite loss and gradient', `loss ${loss}, gradient norm ${gradNorm}, ${this.#inARow} steps in a row`, 'a lower learning rate or a smaller --max-grad-norm')
+      fail('training', 'a finite loss and gradient', `loss ${loss}, gradient norm ${gradNorm}, ${this.#inARow} steps in a row`, `a lower learning rate or a smaller --max-grad-norm${this.lossScale ? ', or --dtype bf16' : ''}`)
   }
 
   /** The model and its optimizer after the steps enqueued so far; see restore. */
@@ -96,7 +126,7 @@ export class Trainer {
     const { skipped, optimizer } = this
     using scope = new Scope()
     const kept = [...optimizer.buffers, ...this.#base(scope)]
-    return { numbers: { step: optimizer.step, skipped, inARow: this.#inARow }, tensors: kept.map(({ name, tensor }) => taken(name, tensor)) }
+    return { numbers: { step: optimizer.step, skipped, inARow: this.#inARow, ...(this.lossScale && { lossScale: this.lossScale.state }) }, tensors: kept.map(({ name, tensor }) => taken(name, tensor)) }
   }
 
   /** Goes on where the snapshot was taken, bit for bit. Error: it is of another model. */
@@ -109,6 +139,8 @@ export class Trainer {
     this.decoder.lora?.merge()
     this.skipped = skipped
     this.#inARow = inARow
+    const scale = stored.numbers['lossScale'] as LossScaleState | undefined
+    if (scale) this.lossScale?.restore(scale)
   }
 
   /** What LoRA's factors stand beside. */

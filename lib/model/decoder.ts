@@ -44,6 +44,8 @@ export class Decoder {
   lora: Lora | null = null
   /** Of passes with a tape; the others never drop. Error: rows without rowNumbers. */
   dropout: Dropout | null = null
+  /** Multiplies the gradients that backward starts from, and so all it adds. */
+  lossScale = 1
 
   /**
    * All parameters 0; the caller loads or initialises them.

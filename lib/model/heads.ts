@@ -28,6 +28,10 @@ function projectionGrads(model: Decoder, scope: Scope): { dweight: Tensor | null
   return { dweight: own(tiedHead ? model.embed.gradView('tokens.weight') : model.head.gradView('weight')), dbias: headBias ? own(model.head.gradView('bias')) : null }
 }
 
+function scaledGradient({ device, lossScale }: Decoder, g: Float32Array): Tensor {
+  return fromFloats(device, lossScale === 1 ? g : g.map((x) => x * lossScale), [g.length])
+}
+
 /** Log-probs of the targets, with what backward needs. Dispose after use. */
 export class Logprobs {
   private constructor(
@@ -55,7 +59,7 @@ export class Logprobs {
   backward(tape: Tape, dlogprobs: Float32Array, dentropy: Float32Array | null = null): void {
     const { model } = this
     using scope = new Scope()
-    const upload = (g: Float32Array): Tensor => scope.own(fromFloats(model.device, g, [g.length]))
+    const upload = (g: Float32Array): Tensor => scope.own(scaledGradient(model, g))
     const dhidden = native().logprobsBackward(model.device, {
       hidden: this.hidden,
       ...projection(model, scope),
@@ -114,7 +118,7 @@ export class Values {
       hidden: this.hidden,
       weight: scope.own(Values.#weight(model)),
       rows: this.rows,
-      dvalues: scope.own(fromFloats(model.device, dvalues, [dvalues.length])),
+      dvalues: scope.own(scaledGradient(model, dvalues)),
       dweight: grad && scope.own(grad),
     })
     this.dispose()

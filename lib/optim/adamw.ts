@@ -23,8 +23,8 @@ interface UnitState {
 export interface StepResult {
   /** Before clipping. */
   gradNorm: number
-  /** False: the gradients were not finite and nothing changed. */
-  applied: boolean
+  /** False: the gradients were not, and an update changed nothing. */
+  finite: boolean
 }
 
 export class AdamW {
@@ -76,11 +76,27 @@ export class AdamW {
     for (const { unit } of this.#states) native().fill(this.device, { out: unit.grads!, value: 0 })
   }
 
-  /** One update with the gradients as they are; waits for the norm. `loraLr` is for LoRA's factors. */
-  async update(lr: number, loraLr = lr): Promise<StepResult> {
+  /** Norm of the gradients divided by `lossScale`, and whether all are finite; changes nothing. */
+  norm(lossScale = 1): Promise<StepResult> {
+    return this.#told(this.#control(lossScale))
+  }
+
+  #control(lossScale: number): Tensor {
+    return native().gradientControl(this.device, { grads: this.#states.map((s) => s.unit.grads!), clip: this.options.maxGradNorm, scale: 1 / lossScale })
+  }
+
+  async #told(control: Tensor): Promise<StepResult> {
+    const read = control.read()
+    control.dispose()
+    const [norm, , finite] = (await read) as Float32Array
+    return { gradNorm: norm!, finite: finite === 1 }
+  }
+
+  /** One update with the gradients divided by `lossScale`; waits for the norm. `loraLr` is for LoRA's factors. */
+  async update(lr: number, { lossScale = 1, loraLr = lr } = {}): Promise<StepResult> {
     const { device } = this
-    const { beta1, beta2, eps, weightDecay, maxGradNorm } = this.options
-    const control = native().gradientControl(device, { grads: this.#states.map((s) => s.unit.grads!), clip: maxGradNorm })
+    const { beta1, beta2, eps, weightDecay } = this.options
+    const control = this.#control(lossScale)
     for (const { unit, master, m, v } of this.#states) {
       const { decayEnd, size } = unit.layout
       for (const [begin, end, decay] of [
@@ -107,12 +123,9 @@ export class AdamW {
         for (const view of views) view.dispose()
       }
     }
-    const read = control.read()
-    control.dispose()
-    const [norm, , finite] = (await read) as Float32Array
-    const applied = finite === 1
-    if (applied) this.#step++
-    return { gradNorm: norm!, applied }
+    const result = await this.#told(control)
+    if (result.finite) this.#step++
+    return result
   }
 
   dispose(): void {

@@ -141,6 +141,7 @@ export async function trainLoop<E>({ run, saves }: Training, { decoder, kept, ro
         step_time: seconds,
         'perf/throughput': tokensPerSecond,
         skipped_steps: trainer.skipped,
+        ...(report.lossScale !== null && { loss_scale: report.lossScale }),
       })
       if (options.printLoss === true) run.progress.note(`${run.stage} step ${done} of ${total}: loss ${report.loss}`)
       run.progress.update(run.stage, done, total, [...fields, `${Math.round(tokensPerSecond)} tokens/s`])

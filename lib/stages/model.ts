@@ -21,7 +21,7 @@ import type { DType, NativeDevice } from '../tensor/device.js'
 export interface ModelOptions extends HubHooks {
   /** "cpu" (the default), "cuda", "cuda:N" or "emulated". */
   device?: string
-  /** "fp32" (the default) or "bf16". */
+  /** "fp32" (the default), "bf16" or "fp16". */
   dtype?: DType
   /** 0 = all cores (the default). Never changes a result. */
   threads?: number

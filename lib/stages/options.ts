@@ -12,7 +12,7 @@ const FEATURES = 'the full set of training features'
 /** Where and how to run. */
 export const machineOptions = {
   device: option.pattern('cpu', devicePattern, 'cpu, cuda, cuda:N (the N-th GPU) or emulated (CUDA kernels run by the CPU, slowly)'),
-  dtype: option.choice('fp32', ['fp32', 'bf16', 'fp16'], 'storage of weights and activations, on cuda bf16 unless given; sums are fp32', ({ device = 'cpu' }) => defaultDtype(device as string)),
+  dtype: option.choice('fp32', ['fp32', 'bf16', 'fp16'], 'storage of weights and activations, on cuda bf16 unless given; sums are fp32; fp16 trains under a dynamic loss scale', ({ device = 'cpu' }) => defaultDtype(device as string)),
   threads: option.integer(0, 'compute threads, 0 = all cores; never changes a result', { min: 0, max: 1024 }),
   seed: option.integer(1234, 'every random number follows from it', { min: 0, max: Number.MAX_SAFE_INTEGER }),
 }
@@ -109,7 +109,6 @@ const ppoLater = {
   releaseInferenceCache: option.unused(false, 'the KV cache is freed after the rollouts'),
   inferenceTpSize: option.later(1, 'tensor parallelism'),
   tpGatherPartitionSize: option.unused(8, 'a detail of --inference-tp-size above 1'),
-  alignOverflow: option.unused(false, 'there is no loss scale without fp16'),
 }
 
 /** Those of all programs; `train` takes each once. */
@@ -270,6 +269,7 @@ export const ppoOptions = {
   ...compatOptions,
   numPaddingAtBeginning: option.unused(1, 'PPO of DeepSpeed-Chat has no use for it either'),
   missingEosPenalty: option.number(0, 'taken from the score of an answer cut by its limit', { min: 0, unit: 'score' }),
+  alignOverflow: option.flag(false, 'skip the step of both actor and critic where the gradients of either are not finite'),
   enableEma: option.flag(false, 'also keep a moving average of the actor, saved as D/actor-ema'),
   emaDecay: option.number(0.992, 'of --enable-ema, at each applied step', { min: 0, max: 1 }),
   gamma: option.number(1, 'discount', { min: 0, max: 1 }),

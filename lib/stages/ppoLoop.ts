@@ -18,7 +18,8 @@ import { experienceTensors, storedExperience } from '../engine/experienceSnapsho
 import { scoreLogprobs } from '../engine/logprobs.js'
 import { scorePadded, withWidths } from '../engine/paddedExperience.js'
 import type { PaddedModels } from '../engine/paddedExperience.js'
-import { actorStep, criticStep } from '../engine/ppoUpdate.js'
+import { actorStep, alignedSteps, criticStep } from '../engine/ppoUpdate.js'
+import type { ActorStep, CriticStep } from '../engine/ppoUpdate.js'
 import { Trainer } from '../engine/trainer.js'
 import { WeightAverage } from '../optim/weightAverage.js'
 import { nextKlCoef } from '../rlhf/klController.js'
@@ -157,7 +158,7 @@ export class PpoLoop implements Disposable {
 
   /** Every PPO epoch over the experience, from where it stands; one optimizer step of critic and actor per mini-batch. */
   async #update(at: Gathered, { trainers, held, total }: { trainers: Trainers; held: RowList<PromptRow>; total: number }, snapshot: () => Record<string, Snapshot>): Promise<void> {
-    const { options: o, models, run, saves } = this
+    const { options: o, run, saves } = this
     const { experience, metrics } = at
     for (; at.epoch < o.ppoEpochs; Object.assign(at, { epoch: at.epoch + 1, stepsBefore: this.step, done: 0 })) {
       const order = epochOrder(experience.length, o.seed, at.stepsBefore + 1)
@@ -167,12 +168,10 @@ export class PpoLoop implements Disposable {
         this.step++
         const begin = performance.now()
         const micro = pieces(batch, o.perDeviceTrainingBatchSize)
-        const critic = models.critic && trainers.critic && (await criticStep(models.critic.decoder, trainers.critic, micro, o))
-        const klLossCoef = o.klIn === 'loss' ? this.#klCoef : 0
-        const actor = this.step > o.criticWarmupSteps ? await actorStep(models.actor.decoder, trainers.actor, micro, { ...o, klLossCoef }) : null
+        const { critic, actor } = await this.#steps(trainers, micro)
         if (actor?.applied) this.average?.update()
         // before the first update the actor still is what sampled: its forward pass proves contract 1 for free, unless it drops
-        if (at.epoch === 0 && at.done === 0 && actor && o.actorDropout === 0) at.gap = Math.max(at.gap ?? 0, actor.gap)
+        if (at.epoch === 0 && at.done === 0 && actor && !this.#drops) at.gap = Math.max(at.gap ?? 0, actor.gap)
         at.done++
         if (actor) this.#say(this.#alarms.seeUpdate({ ratio: actor.ratioMean, entropy: actor.entropy }))
         run.log(this.step, {
@@ -192,10 +191,26 @@ export class PpoLoop implements Disposable {
     }
   }
 
+  /** The actor does not train in the form that sampled. */
+  get #drops(): boolean {
+    const { actorDropout, actorLoraDim, loraDropout } = this.options
+    return actorDropout > 0 || (actorLoraDim > 0 && loraDropout > 0)
+  }
+
   /** All steps are done, or as many applied ones as --enable-test-mode asks for. */
   #ended({ actor, critic }: Trainers, total: number): boolean {
     const { enableTestMode, testStopStep } = this.options
     return this.step >= total || (enableTestMode && testStopStep > 0 && this.step - Math.max(actor.skipped, critic?.skipped ?? 0) >= testStopStep)
+  }
+
+  /** `actor` is null while only the critic warms up, `critic` where there is none. */
+  async #steps({ actor, critic }: Trainers, micro: readonly Experience[][]): Promise<{ critic: CriticStep | null; actor: ActorStep | null }> {
+    const o = { ...this.options, klLossCoef: this.options.klIn === 'loss' ? this.#klCoef : 0 }
+    const warmingUp = this.step <= o.criticWarmupSteps
+    if (!critic) return { critic: null, actor: await actorStep(actor.decoder, actor, micro, o) }
+    if (o.alignOverflow && !warmingUp) return alignedSteps(actor, critic, micro, o)
+    const ofCritic = await criticStep(critic.decoder, critic, micro, o)
+    return { critic: ofCritic, actor: warmingUp ? null : await actorStep(actor.decoder, actor, micro, o) }
   }
 
   #snapshot({ actor, critic }: Trainers, { rows, before }: Pick<LoopState, 'rows' | 'before'>): Record<string, Snapshot> {

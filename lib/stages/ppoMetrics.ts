@@ -94,5 +94,6 @@ export function describeUpdate(actor: ActorStep | null, critic: CriticStep | nul
     'critic/grad_norm': critic?.gradNorm ?? null,
     'actor/lr': actor?.learningRate ?? null,
     'critic/lr': critic?.learningRate ?? null,
+    ...((actor ?? critic)?.lossScale != null && { 'actor/loss_scale': actor?.lossScale ?? null, 'critic/loss_scale': critic?.lossScale ?? null }),
   }
 }

@@ -1,5 +1,6 @@
 // A device: where tensors live and ops run. One per process is usual; several are fine.
 import { fail } from '../base/errors.js'
+import { bf16ToF32, f16ToF32 } from '../base/halves.js'
 import { findBackend } from '../binding/load.js'
 import { native } from '../binding/native.js'
 import type { Category, DType, NativeDevice, Tensor } from '../binding/native.js'
@@ -39,15 +40,12 @@ export function fromFloats(device: NativeDevice, data: Float32Array, shape: numb
   return t
 }
 
-/** The values of an fp32 or bf16 tensor as fp32. */
+/** The values of a tensor of floats as fp32. */
 export async function readFloats(t: Tensor): Promise<Float32Array> {
   const raw = await t.read()
   if (raw instanceof Float32Array) return raw
-  if (raw instanceof Int32Array || t.dtype !== 'bf16') fail('tensor.read', 'an fp32 or bf16 tensor', t.dtype, 'casting it first')
-  const out = new Float32Array(raw.length)
-  const bits = new Uint32Array(out.buffer)
-  for (let i = 0; i < raw.length; i++) bits[i] = raw[i]! << 16
-  return out
+  if (raw instanceof Int32Array) fail('tensor.read', 'an fp32, bf16 or fp16 tensor', t.dtype, 'casting it first')
+  return t.dtype === 'bf16' ? bf16ToF32(raw) : f16ToF32(raw)
 }
 
 /** Elements of a shape. */

@@ -7,10 +7,12 @@ namespace {
 
 constexpr const char* kDocumented = "passing the tensor this op documents";
 
-// fp32 or bf16, of the given rank.
+bool is_float(DType t) { return t == DType::f32 || t == DType::bf16 || t == DType::f16; }
+
+// Floating, of the given rank.
 void expect_rank(const char* where, const char* what, const View& v, int rank) {
-  if (v.shape.rank != rank || (v.dtype != DType::f32 && v.dtype != DType::bf16))
-    fail(where, std::string(what) + " of fp32 or bf16 with " + std::to_string(rank) + " dimension" + (rank > 1 ? "s" : ""),
+  if (v.shape.rank != rank || !is_float(v.dtype))
+    fail(where, std::string(what) + " of fp32, bf16 or fp16 with " + std::to_string(rank) + " dimension" + (rank > 1 ? "s" : ""),
          std::string(name_of(v.dtype)) + " " + v.shape.text(), kDocumented);
 }
 
@@ -20,7 +22,7 @@ void expect_list(const char* where, const char* what, const View& v) {
   expect(where, what, v, DType::i32, {v.dim(0)});
 }
 
-// The sizes themselves, and that `v` is [rows, (N + 2G) D] of fp32 or bf16.
+// The sizes themselves, and that `v` is [rows, (N + 2G) D] of floats.
 void expect_qkv(const char* where, const char* what, const AttentionShape& s, const View& v) {
   if (s.kv_heads < 1 || s.heads < 1 || s.heads % s.kv_heads)
     fail(where, "query heads that are a multiple of the key/value heads",
@@ -32,8 +34,8 @@ void expect_qkv(const char* where, const char* what, const AttentionShape& s, co
     fail(where, "a window and a softcap of 0 (off) or more", std::to_string(s.window) + " and " + std::to_string(s.softcap),
          "the numbers of the model's config");
   if (s.alibi && s.softcap > 0) fail(where, "ALiBi or a softcap", "both", "a model that has one of them");
-  if (v.dtype != DType::f32 && v.dtype != DType::bf16)
-    fail(where, std::string(what) + " of fp32 or bf16", name_of(v.dtype), "casting it");
+  if (!is_float(v.dtype))
+    fail(where, std::string(what) + " of fp32, bf16 or fp16", name_of(v.dtype), "casting it");
   expect(where, what, v, v.dtype, {v.shape.rank == 2 ? v.dim(0) : 0, s.row()});
 }
 
@@ -61,8 +63,8 @@ void check(const Matmul& o) {
   const char* where = "matmul";
   for (auto [name, v] : {std::pair{"a", &o.a}, {"b", &o.b}, {"out", &o.out}}) {
     if (v->shape.rank != 2) fail(where, std::string(name) + " with 2 dimensions", v->shape.text(), "a two-dimensional view");
-    if (v->dtype != DType::f32 && v->dtype != DType::bf16)
-      fail(where, std::string(name) + " in fp32 or bf16", name_of(v->dtype), "casting it first");
+    if (!is_float(v->dtype))
+      fail(where, std::string(name) + " in fp32, bf16 or fp16", name_of(v->dtype), "casting it first");
   }
   int64_t m = o.out.dim(0), n = o.out.dim(1), k = o.a.dim(o.trans_a ? 0 : 1);
   expect(where, "a", o.a, o.a.dtype, o.trans_a ? Shape{k, m} : Shape{m, k});

@@ -3,7 +3,7 @@
 // know no device.
 //
 // Letters: T packed tokens, B sequences, R chosen rows, H hidden, N query heads, G key/value heads, D head size,
-// F feed-forward size, V vocabulary, P positions. Storage is fp32 or bf16 ("any" below, one dtype per call unless
+// F feed-forward size, V vocabulary, P positions. Storage is fp32, bf16 or fp16 ("any" below, one dtype per call unless
 // said); sums are fp32. Gradients of parameters are fp32 and are ADDED to what is there.
 //
 // Contract 1 (bit-equal): every element of a forward output is summed in an order that depends on nothing but its own

@@ -77,7 +77,7 @@ struct Ops {
 };
 inline constexpr Ops ops;
 
-// Runs f on every device: f(), or f(dtype) in fp32 and bf16 storage.
+// Runs f on every device: f(), or f(dtype) in fp32, bf16 and fp16 storage.
 template <typename F>
 void for_each_device(F&& f) {
   struct Restore {  // also where a test throws
@@ -93,6 +93,7 @@ void for_each_device(F&& f) {
     if constexpr (std::is_invocable_v<F, DType>) {
       f(DType::f32);
       f(DType::bf16);
+      f(DType::f16);
     } else {
       f();
     }

@@ -72,13 +72,13 @@ void attend(Exec& ex, const AttentionForward& a, const Span& span) {
   int64_t token = span.start + span.first;
   Pass pass{isa, scoring, span.first, d, q, o, k, v, v + kBlock * d, rows, a.dropout, token, span.head};
 
-  pack_rows(isa, a.qkv, token * ld + span.head * d, ld, n, d, q);
+  pack_rows(a.qkv, token * ld + span.head * d, ld, n, d, q);
   isa.scale(s.scale, q, n * d);
   std::fill(o, o + n * d, 0.0f);
   for (int64_t block = first_visible(s, span.first) / kBlock * kBlock; block < span.first + n; block += kBlock) {
     int64_t count = std::min(kBlock, span.length - block), row = (span.start + block) * ld;
-    pack_rows(isa, a.qkv, row + keys, ld, count, d, k);
-    pack_rows(isa, a.qkv, row + values, ld, count, d, v);
+    pack_rows(a.qkv, row + keys, ld, count, d, k);
+    pack_rows(a.qkv, row + values, ld, count, d, v);
     int64_t diagonal = block - span.first;  // where the block's own queries lie in the span
     if (diagonal >= 0) pass.diagonal_block(block, diagonal, count);
     for (int64_t at = std::max<int64_t>(0, diagonal + kBlock); at < n; at += kBlock) {

@@ -29,13 +29,9 @@ inline int64_t expect_starts(const char* where, const View& starts, int64_t toke
 }
 
 // Copies `rows` rows of `d` values, `stride` elements apart from element `offset` of v on, into out [rows, d] as fp32.
-inline void pack_rows(const Isa& isa, const View& v, int64_t offset, int64_t stride, int64_t rows, int64_t d, float* out) {
-  for (int64_t i = 0; i < rows; ++i, offset += stride, out += d) {
-    if (v.dtype == DType::bf16)
-      isa.widen_bf16(v.as<bf16>() + offset, out, d);
-    else
-      std::memcpy(out, v.f32() + offset, d * sizeof(float));
-  }
+inline void pack_rows(const View& v, int64_t offset, int64_t stride, int64_t rows, int64_t d, float* out) {
+  for (int64_t i = 0; i < rows; ++i, offset += stride, out += d)
+    if (const float* row = load(v, offset, d, out); row != out) std::memcpy(out, row, d * sizeof(float));
 }
 
 // The online softmax of one query row (Dao et al. 2022, algorithm 1).

@@ -89,8 +89,8 @@ void item(Exec& ex, const AttentionBackward& a, int64_t start, int64_t length, i
   int64_t keys = start * ld + (s.heads + g) * d, values = keys + s.kv_heads * d;
   Scratch<float> scratch(ex, Memory::size(length, d));
   Memory w(scratch.data(), length, d);
-  pack_rows(isa, a.qkv, keys, ld, length, d, w.k);
-  pack_rows(isa, a.qkv, values, ld, length, d, w.v);
+  pack_rows(a.qkv, keys, ld, length, d, w.k);
+  pack_rows(a.qkv, values, ld, length, d, w.v);
   std::fill(w.dk, w.dk + 2 * length * d, 0.0f);
 
   float lse[kBlock], delta[kBlock];
@@ -99,13 +99,13 @@ void item(Exec& ex, const AttentionBackward& a, int64_t start, int64_t length, i
     for (int64_t first = 0; first < length; first += kBlock) {
       int64_t n = std::min(kBlock, length - first), token = start + first, column = head * d;
       // D needs O only here: dq's place holds it until the sums of dq start.
-      pack_rows(isa, a.out, token * s.heads * d + column, s.heads * d, n, d, w.dq);
-      pack_rows(isa, a.dout, token * s.heads * d + column, s.heads * d, n, d, w.dout);
+      pack_rows(a.out, token * s.heads * d + column, s.heads * d, n, d, w.dq);
+      pack_rows(a.dout, token * s.heads * d + column, s.heads * d, n, d, w.dout);
       for (int64_t i = 0; i < n; ++i) {
         delta[i] = isa.dot(w.dout + i * d, w.dq + i * d, d);
         lse[i] = a.lse.f32()[(token + i) * s.heads + head];
       }
-      pack_rows(isa, a.qkv, token * ld + column, ld, n, d, w.q);
+      pack_rows(a.qkv, token * ld + column, ld, n, d, w.q);
       isa.scale(s.scale, w.q, n * d);
       std::fill(w.dq, w.dq + n * d, 0.0f);
       TileMask mask{a.dropout, token, head};

@@ -28,14 +28,14 @@ void attend(Exec& ex, const AttentionDecode& a, int64_t b, int64_t g) {
   int64_t d = s.head_dim, m = s.heads / s.kv_heads, page_size = a.keys.dim(1), slot = s.kv_heads * d;
   int64_t length = a.lengths.i32()[b];
   const int32_t* table = a.block_table.i32() + b * a.block_table.dim(1);
-  bool is_bf16 = a.qkv.dtype == DType::bf16;
+  bool narrow = a.qkv.dtype != DType::f32;
 
-  Scratch<float> memory(ex, 2 * m * d + m * kBlock + (is_bf16 ? kBlock * d : 0));
+  Scratch<float> memory(ex, 2 * m * d + m * kBlock + (narrow ? kBlock * d : 0));
   float *q = memory.data(), *o = q + m * d, *scores = o + m * d, *wide = scores + m * kBlock;
   std::vector<Running> rows(m);
   std::vector<Scoring> scoring;
   for (int64_t r = 0; r < m; ++r) scoring.emplace_back(s, g * m + r);
-  pack_rows(isa, a.qkv, b * s.row() + g * m * d, d, m, d, q);
+  pack_rows(a.qkv, b * s.row() + g * m * d, d, m, d, q);
   isa.scale(s.scale, q, m * d);
   std::fill(o, o + m * d, 0.0f);
 
@@ -50,20 +50,17 @@ void attend(Exec& ex, const AttentionDecode& a, int64_t b, int64_t g) {
   for (int64_t block = first_visible(s, length - 1) / kBlock * kBlock; block < length; block += kBlock) {
     int64_t valid = std::min(kBlock, length - block);
     pieces(block, valid, [&](int64_t at, int64_t i, int64_t count) {
-      if (is_bf16)
-        isa.dot_bf16(q, d, m, a.keys.as<bf16>() + at, slot, count, d, scores + i, kBlock, false);
-      else
-        isa.dot_f32(q, d, m, a.keys.f32() + at, slot, count, d, scores + i, kBlock, false);
+      dot_rows(q, d, m, a.keys, at, slot, count, d, scores + i, kBlock, false);
     });
     for (int64_t r = 0; r < m; ++r)
       merge_block(isa, scoring[r], scores + r * kBlock, block, valid, length - 1, rows[r], o + r * d, d);
     pieces(block, valid, [&](int64_t at, int64_t i, int64_t count) {
-      if (is_bf16)
-        pack_rows(isa, a.values, at, slot, count, d, wide + i * d);
+      if (narrow)
+        pack_rows(a.values, at, slot, count, d, wide + i * d);
       else
         isa.outer(scores + i, kBlock, 1, m, a.values.f32() + at, slot, d, count, o, d, true);
     });
-    if (is_bf16) isa.outer(scores, kBlock, 1, m, wide, d, d, valid, o, d, true);
+    if (narrow) isa.outer(scores, kBlock, 1, m, wide, d, d, valid, o, d, true);
   }
   for (int64_t r = 0; r < m; ++r) finish(isa, rows[r], o + r * d, d);
   store(a.out, (b * s.heads + g * m) * d, o, m * d);

@@ -11,20 +11,6 @@ namespace {
 
 constexpr int64_t kGrain = 16384, kStretch = 1024;
 
-// n values at element `offset` of v, any floating dtype, into fp32 and back.
-void widen(const View& v, int64_t offset, float* out, int64_t n) {
-  if (v.dtype == DType::f16)
-    std::transform(v.as<f16>() + offset, v.as<f16>() + offset + n, out, [](f16 x) { return to_float(x); });
-  else if (const float* x = load(v, offset, n, out); x != out)
-    std::memcpy(out, x, n * sizeof(float));
-}
-void narrow(const float* x, const View& v, int64_t offset, int64_t n) {
-  if (v.dtype == DType::f16)
-    std::transform(x, x + n, v.as<f16>() + offset, to_f16);
-  else
-    store(v, offset, x, n);
-}
-
 }  // namespace
 
 void fill(Exec& ex, const Fill& o) {
@@ -47,8 +33,7 @@ void cast(Exec& ex, const Cast& o) {
     float row[kStretch];
     for (int64_t i = begin; i < end; i += kStretch) {
       int64_t n = std::min(kStretch, end - i);
-      widen(o.in, i, row, n);
-      narrow(row, o.out, i, n);
+      store(o.out, i, load(o.in, i, n, row), n);
     }
   });
 }

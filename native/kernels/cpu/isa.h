@@ -18,9 +18,11 @@ struct Isa {
   // ascending (the last partial vector masked), lanes joined by a fixed tree; independent of m, n and position.
   void (*dot_f32)(const float* a, int64_t lda, int64_t m, const float* b, int64_t ldb, int64_t n, int64_t k,
                   float* c, int64_t ldc, bool add);
-  // The same with b in bf16 (widened exactly on load): bit-equal to widening first.
+  // The same with b in bf16 or fp16 (widened exactly on load): bit-equal to widening first.
   void (*dot_bf16)(const float* a, int64_t lda, int64_t m, const bf16* b, int64_t ldb, int64_t n, int64_t k,
                    float* c, int64_t ldc, bool add);
+  void (*dot_f16)(const float* a, int64_t lda, int64_t m, const f16* b, int64_t ldb, int64_t n, int64_t k,
+                  float* c, int64_t ldc, bool add);
   // c[m, n] = sum_k a(m, k) b[k, n], a(m, k) = a[m * a_row + k * a_col]; one FMA chain per c over k ascending, that
   // starts from c itself when `resume` (so sums may be continued piece by piece), from 0 otherwise.
   void (*outer)(const float* a, int64_t a_row, int64_t a_col, int64_t m, const float* b, int64_t ldb, int64_t n,
@@ -29,6 +31,8 @@ struct Isa {
   // --- rows: n elements, any n; sums run one chain per lane with a fixed tree at the end ------------------------
   void (*widen_bf16)(const bf16* x, float* out, int64_t n);
   void (*narrow_bf16)(const float* x, bf16* out, int64_t n);
+  void (*widen_f16)(const f16* x, float* out, int64_t n);
+  void (*narrow_f16)(const float* x, f16* out, int64_t n);
   float (*sum)(const float* x, int64_t n);
   float (*dot)(const float* x, const float* y, int64_t n);
   float (*sum_squared_diff)(const float* x, float mean, int64_t n);   // sum (x - mean)^2

@@ -1,4 +1,4 @@
-// AVX2 and FMA.
+// AVX2, FMA and F16C.
 // The target is chosen here, after the standard headers: an inline function of theirs compiled with AVX could be
 // picked by the linker for the whole program and break older CPUs.
 #include <cstring>
@@ -9,12 +9,12 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
-#define IN_TARGET __attribute__((target("avx2,fma")))
+#define IN_TARGET __attribute__((target("avx2,fma,f16c")))
 #if defined(__clang__)
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,f16c"))), apply_to = function)
 #else
 #pragma GCC push_options
-#pragma GCC target("avx2,fma")
+#pragma GCC target("avx2,fma,f16c")
 #endif
 
 namespace threefold::cpu {

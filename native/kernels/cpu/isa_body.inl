@@ -18,10 +18,12 @@ inline void each(int64_t n, F f) {
 
 // --- rows ------------------------------------------------------------------------------------------------------------
 
-void widen_bf16(const bf16* x, float* out, int64_t n) {
+template <typename T>
+void widen(const T* x, float* out, int64_t n) {
   each(n, [=](int64_t i, auto lanes) IN_TARGET { Vec::store(out + i, Vec::load(x + i, lanes), lanes); });
 }
-void narrow_bf16(const float* x, bf16* out, int64_t n) {
+template <typename T>
+void narrow(const float* x, T* out, int64_t n) {
   each(n, [=](int64_t i, auto lanes) IN_TARGET { Vec::store(out + i, Vec::load(x + i, lanes), lanes); });
 }
 
@@ -147,8 +149,8 @@ void adamw(float* param, const float* grad, float* m, float* v, int64_t n, float
 }
 
 constexpr Isa table(const char* name) {
-  return {.name = name, .dot_f32 = dot_block<float>, .dot_bf16 = dot_block<bf16>, .outer = outer_block,
-          .widen_bf16 = widen_bf16, .narrow_bf16 = narrow_bf16, .sum = sum, .dot = dot,
+  return {.name = name, .dot_f32 = dot_block<float>, .dot_bf16 = dot_block<bf16>, .dot_f16 = dot_block<f16>, .outer = outer_block,
+          .widen_bf16 = widen<bf16>, .narrow_bf16 = narrow<bf16>, .widen_f16 = widen<f16>, .narrow_f16 = narrow<f16>, .sum = sum, .dot = dot,
           .sum_squared_diff = sum_squared_diff, .max = max, .axpy = axpy, .scale = scale, .add = add, .mul = mul,
           .exp_sum = exp_sum, .softcap = softcap, .act = act, .dact = dact, .normalize = normalize, .adamw = adamw};
 }

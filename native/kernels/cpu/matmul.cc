@@ -90,10 +90,8 @@ void forward_form(Exec& ex, const Matmul& o, const Sizes& s) {
       if (widen_b) copy_rows(o.b, j0, n, k0, k, b_wide.data(), k);
       if (widen_b)
         v.dot_f32(a, lda, m, b_wide.data(), k, n, k, to.data, to.stride, add);
-      else if (narrow_b)
-        v.dot_bf16(a, lda, m, o.b.as<bf16>() + j0 * s.k + k0, s.k, n, k, to.data, to.stride, add);
       else
-        v.dot_f32(a, lda, m, o.b.f32() + j0 * s.k + k0, s.k, n, k, to.data, to.stride, add);
+        dot_rows(a, lda, m, o.b, j0 * s.k + k0, s.k, n, k, to.data, to.stride, add);
     }
   });
 }

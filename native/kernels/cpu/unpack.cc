@@ -36,8 +36,10 @@ void gather_row(StoredType type, const char* bytes, int64_t stride, int64_t n, f
   }
 }
 
-// The place of the first number that is not finite, or n.
-int64_t first_bad(const float* x, int64_t n) {
+// The place of the first number that is not finite in storage of this type, or n.
+int64_t first_bad(const float* x, int64_t n, DType type) {
+  constexpr float kPastF16 = 65520;  // rounds to infinity
+  if (type == DType::f16) return std::find_if(x, x + n, [](float v) { return !(std::abs(v) < kPastF16); }) - x;
   uint32_t worst = 0;
   for (int64_t i = 0; i < n; ++i) {  // one pass that the compiler can vectorise; almost always nothing is found
     uint32_t bits;
@@ -53,7 +55,8 @@ int64_t first_bad(const float* x, int64_t n) {
 void unpack(Exec& ex, const Unpack& o) {
   int64_t rows = o.out.dim(0), columns = o.out.dim(1), size = size_of_stored(o.type);
   bool same = o.column_stride == 1 && ((o.type == StoredType::f32 && o.out.dtype == DType::f32) ||
-                                       (o.type == StoredType::bf16 && o.out.dtype == DType::bf16));
+                                       (o.type == StoredType::bf16 && o.out.dtype == DType::bf16) ||
+                                       (o.type == StoredType::f16 && o.out.dtype == DType::f16));
   std::atomic<int64_t> bad{std::numeric_limits<int64_t>::max()};
   ex.pool.parallel_blocks(rows, row_grain(columns), [&](int64_t begin, int64_t end) {
     Scratch<float> wide(ex, columns);
@@ -66,7 +69,7 @@ void unpack(Exec& ex, const Unpack& o) {
         std::memcpy(o.out.as<char>() + r * columns * size, bytes, columns * size);
       else
         store(o.out, r * columns, out, columns);
-      if (int64_t at = first_bad(out, columns); at < columns) {
+      if (int64_t at = first_bad(out, columns, o.out.dtype); at < columns) {
         int64_t index = row * columns + at, seen = bad;
         while (index < seen && !bad.compare_exchange_weak(seen, index)) {
         }

@@ -23,12 +23,24 @@ struct Vec {
     for (int64_t i = 0; i < s.n; ++i) t[i] = p[i].bits;
     return widen(_mm_load_si128(reinterpret_cast<const __m128i*>(t)));
   }
+  static V load(const f16* p, All) { return _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
+  static V load(const f16* p, Some s) {
+    alignas(16) uint16_t t[8] = {};
+    for (int64_t i = 0; i < s.n; ++i) t[i] = p[i].bits;
+    return _mm256_cvtph_ps(_mm_load_si128(reinterpret_cast<const __m128i*>(t)));
+  }
   static void store(float* p, V x, All) { _mm256_storeu_ps(p, x); }
   static void store(float* p, V x, Some s) { _mm256_maskstore_ps(p, mask(s), x); }
   static void store(bf16* p, V x, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow(x)); }
   static void store(bf16* p, V x, Some s) {
     alignas(16) uint16_t t[8];
     _mm_store_si128(reinterpret_cast<__m128i*>(t), narrow(x));
+    for (int64_t i = 0; i < s.n; ++i) p[i].bits = t[i];
+  }
+  static void store(f16* p, V x, All) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), halves(x)); }
+  static void store(f16* p, V x, Some s) {
+    alignas(16) uint16_t t[8];
+    _mm_store_si128(reinterpret_cast<__m128i*>(t), halves(x));
     for (int64_t i = 0; i < s.n; ++i) p[i].bits = t[i];
   }
   static V choose(V x, V, All) { return x; }
@@ -68,6 +80,7 @@ struct Vec {
     return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_add_epi32(n, _mm256_set1_epi32(127)), 23));
   }
   static V widen(__m128i x) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(x), 16)); }
+  static __m128i halves(V x) { return _mm256_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static __m128i narrow(V x) {
     __m256i u = _mm256_castps_si256(x), high = _mm256_srli_epi32(u, 16);
     __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));

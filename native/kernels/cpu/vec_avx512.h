@@ -17,10 +17,14 @@ struct Vec {
   static V load(const float* p, Some s) { return _mm512_maskz_loadu_ps(mask(s), p); }
   static V load(const bf16* p, All) { return widen(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
   static V load(const bf16* p, Some s) { return widen(_mm256_maskz_loadu_epi16(mask(s), p)); }
+  static V load(const f16* p, All) { return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
+  static V load(const f16* p, Some s) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(mask(s), p)); }
   static void store(float* p, V x, All) { _mm512_storeu_ps(p, x); }
   static void store(float* p, V x, Some s) { _mm512_mask_storeu_ps(p, mask(s), x); }
   static void store(bf16* p, V x, All) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow(x)); }
   static void store(bf16* p, V x, Some s) { _mm256_mask_storeu_epi16(p, mask(s), narrow(x)); }
+  static void store(f16* p, V x, All) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), halves(x)); }
+  static void store(f16* p, V x, Some s) { _mm256_mask_storeu_epi16(p, mask(s), halves(x)); }
   // x in the chosen lanes, `other` elsewhere.
   static V choose(V x, V, All) { return x; }
   static V choose(V x, V other, Some s) { return _mm512_mask_blend_ps(mask(s), other, x); }
@@ -55,6 +59,7 @@ struct Vec {
 
  private:
   static V widen(__m256i x) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16)); }
+  static __m256i halves(V x) { return _mm512_cvtps_ph(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
   static __m256i narrow(V x) {
     __m512i u = _mm512_castps_si512(x), high = _mm512_srli_epi32(u, 16);
     __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));

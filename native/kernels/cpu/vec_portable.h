@@ -18,8 +18,10 @@ struct Vec {
     return v;
   }
   static V load(const float* p, Some s) { return V{p[0], s.n > 1 ? p[1] : 0, s.n > 2 ? p[2] : 0, 0}; }
-  static V load(const bf16* p, All) { return V{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
-  static V load(const bf16* p, Some s) {
+  template <typename Half>
+  static V load(const Half* p, All) { return V{to_float(p[0]), to_float(p[1]), to_float(p[2]), to_float(p[3])}; }
+  template <typename Half>
+  static V load(const Half* p, Some s) {
     return V{to_float(p[0]), s.n > 1 ? to_float(p[1]) : 0, s.n > 2 ? to_float(p[2]) : 0, 0};
   }
   static void store(float* p, V x, All) { std::memcpy(p, &x, sizeof x); }
@@ -31,6 +33,12 @@ struct Vec {
   }
   static void store(bf16* p, V x, Some s) {
     for (int64_t i = 0; i < s.n; ++i) p[i] = to_bf16(x[i]);
+  }
+  static void store(f16* p, V x, All) {
+    for (int i = 0; i < 4; ++i) p[i] = to_f16(x[i]);
+  }
+  static void store(f16* p, V x, Some s) {
+    for (int64_t i = 0; i < s.n; ++i) p[i] = to_f16(x[i]);
   }
   static V choose(V x, V, All) { return x; }
   static V choose(V x, V other, Some s) {

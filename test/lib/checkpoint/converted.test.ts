@@ -6,7 +6,7 @@ import test from 'ava'
 import { convertedTensors } from '../../../lib/checkpoint/converted.js'
 import { tensorOf, writeSafetensors } from '../../../lib/checkpoint/safetensorsWriter.js'
 import { SafetensorsFile } from '../../../lib/checkpoint/safetensors.js'
-import { bf16ToF32, f32ToBf16 } from '../../../lib/checkpoint/storedDtype.js'
+import { bf16ToF32, f32ToBf16 } from '../../../lib/base/halves.js'
 import { readTensor } from '../../../lib/checkpoint/tensorFiles.js'
 import { temporaryFolder } from '../data/support.js'
 

@@ -1,6 +1,7 @@
 import test from 'ava'
 import fc from 'fast-check'
-import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16, fromFloat32, toFloat32 } from '../../../lib/checkpoint/storedDtype.js'
+import { bf16ToF32, f16ToF32, f32ToBf16, f32ToF16 } from '../../../lib/base/halves.js'
+import { fromFloat32, toFloat32 } from '../../../lib/checkpoint/storedDtype.js'
 import { holds } from '../property.js'
 
 const everyHalf = Uint16Array.from({ length: 65536 }, (_, bits) => bits)

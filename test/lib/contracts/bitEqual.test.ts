@@ -15,7 +15,7 @@ import { anyModel, bitsOf, generation, nudge, randomPrompts } from './support.js
 
 const run = promisify(execFile)
 const names = slow ? ['opt-odd', 'llama-tiny'] : ['opt-tiny', 'opt-odd', 'llama-tiny', 'llama-odd', 'wide-opt', 'wide-llama']
-const dtypes: DType[] = ['fp32', 'bf16']
+const dtypes: DType[] = ['fp32', 'bf16', 'fp16']
 /** Beside this file, and compiled where it is. */
 const isaRun = join(import.meta.dirname, `isaRun${extname(import.meta.filename)}`)
 

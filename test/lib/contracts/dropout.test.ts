@@ -134,7 +134,7 @@ for (const name of names)
   })
 
 for (const name of ['opt-odd', 'llama-odd', 'gpt2'])
-  for (const dtype of ['fp32', 'bf16'] as const)
+  for (const dtype of ['fp32', 'bf16', 'fp16'] as const)
     test(`${name} ${dtype}: masks do not depend on packing or micro-batches, nor on what checkpointing computes again`, async (t) => {
       using device = createDevice({ threads: 2 })
       using model = await anyModel(device, name, dtype)

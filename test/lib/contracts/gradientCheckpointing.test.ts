@@ -24,7 +24,7 @@ async function backward(decoder: Decoder, gradientCheckpointing: boolean, rows =
 }
 
 for (const name of ['opt-odd', 'llama-odd', 'neox', 'gemma3', 'opt-post', ...(slow ? [] : ['wide-opt'])])
-  for (const dtype of ['fp32', 'bf16'] as DType[])
+  for (const dtype of ['fp32', 'bf16', 'fp16'] as DType[])
     test(`${name} ${dtype}: gradients with and without checkpointing are bit-equal`, async (t) => {
       using device = createDevice({ threads: 2 })
       using model = await anyModel(device, name, dtype)

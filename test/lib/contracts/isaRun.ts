@@ -9,7 +9,7 @@ let tokens = 0
 const sum = { logprobs: 0 }
 using device = createDevice({ threads: 2 })
 for (const name of ['opt-odd', 'llama-odd', 'wide-llama'])
-  for (const dtype of ['fp32', 'bf16'] as const) {
+  for (const dtype of ['fp32', 'bf16', 'fp16'] as const) {
     using model = await anyModel(device, name, dtype)
     const { vocab } = model.decoder.spec
     for (const maxBatch of [1, 4]) {

@@ -44,7 +44,7 @@ function cut<T>(rows: readonly T[], sizes: readonly number[]): T[][] {
 }
 
 for (const name of ['opt-odd', 'llama-odd', 'wide-opt', 'wide-llama'])
-  for (const dtype of ['fp32', 'bf16'] as DType[])
+  for (const dtype of ['fp32', 'bf16', 'fp16'] as DType[])
     test(`${name} ${dtype}: loss and gradients of one batch and of its pieces agree within the bounds`, async (t) => {
       using device = createDevice({ threads: 2 })
       using model = await anyModel(device, name, dtype)

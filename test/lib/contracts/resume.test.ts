@@ -44,6 +44,7 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
     sft: { stage: sft as Stage, options: one, models: ['model'] },
     'sft in bf16, accumulated': { stage: sft as Stage, options: { ...one, dtype: 'bf16', dropout: 0.1, gradientAccumulationSteps: 2, perDeviceTrainBatchSize: 3 }, models: ['model'] },
     'sft with LoRA': { stage: sft as Stage, options: { ...one, loraDim: 3, loraDropout: 0.3, loraLearningRate: 0.01, onlyOptimizeLora: true }, models: ['model', 'adapter'] },
+    'sft in fp16': { stage: sft as Stage, options: { ...one, dtype: 'fp16', maxGradNorm: 0 }, models: ['model'] },
     reward: { stage: reward as Stage, options: { ...one, centerRewardsCoefficient: 0.01 }, models: ['model'] },
     'reward of rankings, padded': { stage: reward as Stage, options: { ...one, dataPath: [ranked], compat: 'deepspeed-chat', numPaddingAtBeginning: 0 }, models: ['model'] },
     'ppo, padded, of an ensemble': { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, rewardEnsemble: [critic], dataPath: [data], compat: 'deepspeed-chat', padTokenId: 0, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic'] },
@@ -74,7 +75,7 @@ async function cutAt(whole: string, step: number, to: string): Promise<void> {
   await appendFile(join(to, 'metrics.jsonl'), '{"stage":"sft","step":99,"torn')
 }
 
-for (const name of slow ? ['ppo'] : ['pretrain', 'sft', 'sft in bf16, accumulated', 'sft with LoRA', 'reward', 'reward of rankings, padded', 'dpo', 'dpo, reference asked before', 'ppo', 'ppo, padded, of an ensemble', 'grpo with a function', 'rloo with function and model'])
+for (const name of slow ? ['ppo'] : ['pretrain', 'sft', 'sft in bf16, accumulated', 'sft with LoRA', 'sft in fp16', 'reward', 'reward of rankings, padded', 'dpo', 'dpo, reference asked before', 'ppo', 'ppo, padded, of an ensemble', 'grpo with a function', 'rloo with function and model'])
   test(`${name}: from every checkpoint on, weights, samples and metrics are those of the whole run`, async (t) => {
     const { stage, options, models } = (await cases(t))[name]!
     const folder = await temporaryFolder(t)

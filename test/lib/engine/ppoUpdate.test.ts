@@ -4,7 +4,7 @@ import test from 'ava'
 import { makeRollouts, packRollouts, scoreRollouts } from '../../../lib/engine/experience.js'
 import type { Experience } from '../../../lib/engine/experience.js'
 import { trainLogprobs } from '../../../lib/engine/logprobs.js'
-import { actorStep, criticStep } from '../../../lib/engine/ppoUpdate.js'
+import { actorStep, alignedSteps, criticStep } from '../../../lib/engine/ppoUpdate.js'
 import { Trainer } from '../../../lib/engine/trainer.js'
 import { createDevice } from '../device.js'
 import type { NativeDevice } from '../device.js'
@@ -118,4 +118,32 @@ test('the entropy bonus is part of the loss and raises the entropy', async (t) =
   const still = await actorStep(actor.decoder, trainer, [nothingToLearn], ppo)
   t.is(still.gradNorm, 0, 'without it there is no gradient')
   trainer.dispose()
+})
+
+test('aligned steps: both move as they do apart, and neither where the gradients of one are not finite', async (t) => {
+  using device = createDevice({ threads: 2 })
+  const { actor, critic, experience } = await setting(device)
+  const weights = async (): Promise<number[][]> => Promise.all([actor, critic].map(async (m) => Array.from((await m.decoder.layers[0]!.params.read()) as Float32Array)))
+  const trainers = () => ({ actor: new Trainer(actor.decoder, trainerOptions, 4), critic: new Trainer(critic.decoder, trainerOptions, 4) })
+  const bad = experience.map((e, i) => (i === 2 ? { ...e, returns: e.returns.map(() => 1e200) } : e))
+  const start = await weights()
+  const pair = trainers()
+  const held = await alignedSteps(pair.actor, pair.critic, [bad], ppo)
+  t.false(held.actor.applied || held.critic.applied)
+  t.true(Number.isFinite(held.actor.gradNorm) && held.actor.gradNorm > 0, "the actor's own gradients are fine")
+  t.deepEqual(await weights(), start)
+  t.deepEqual([pair.actor.skipped, pair.critic.skipped], [1, 1])
+  const apart = await criticStep(critic.decoder, pair.critic, [bad], ppo)
+  t.false(apart.applied)
+  const both = await alignedSteps(pair.actor, pair.critic, [experience.slice(0, 3), experience.slice(3)], ppo)
+  t.true(both.actor.applied && both.critic.applied)
+  const moved = await weights()
+  for (const trainer of [pair.actor, pair.critic]) trainer.dispose()
+  const again = await setting(device)
+  const [a, c] = [new Trainer(again.actor.decoder, trainerOptions, 4), new Trainer(again.critic.decoder, trainerOptions, 4)]
+  await criticStep(again.critic.decoder, c, [again.experience.slice(0, 3), again.experience.slice(3)], ppo)
+  await actorStep(again.actor.decoder, a, [again.experience.slice(0, 3), again.experience.slice(3)], ppo)
+  t.deepEqual(await Promise.all([again.actor, again.critic].map(async (m) => Array.from((await m.decoder.layers[0]!.params.read()) as Float32Array))), moved)
+  a.dispose()
+  c.dispose()
 })

@@ -54,6 +54,55 @@ test('a skipped step does not use up the schedule', async (t) => {
   t.deepEqual(reports.map((r) => r.learningRate), [1e-2, 7.5e-3, 7.5e-3, 7.5e-3])
 })
 
+test('fp16: gradients are those of fp32 to their rounding, whatever the scale; an overflow skips the step and lowers it', async (t) => {
+  using device = createDevice({ threads: 2 })
+  using model = await freshModel(device, 'tiny', { dtype: 'fp16' })
+  using exact = await freshModel(device, 'tiny')
+  const [trainer, reference] = [new Trainer(model.decoder, { ...trainerOptions, learningRate: 0 }, 8), new Trainer(exact.decoder, { ...trainerOptions, learningRate: 0 }, 8)]
+  const gradients = async (decoder: Decoder): Promise<Float32Array> => Float32Array.from((await Promise.all(decoder.units.map((u) => u.grads!.read() as Promise<Float32Array>))).flatMap((g) => Array.from(g)))
+  const [half, whole] = [await step(model.decoder, trainer), await step(exact.decoder, reference)]
+  t.is(half.lossScale, 65536)
+  t.is(whole.lossScale, null)
+  t.true(Math.abs(half.gradNorm / whole.gradNorm - 1) < 3e-3, 'the norm is of the gradients as they are')
+  const [scaled, want] = [await gradients(model.decoder), await gradients(exact.decoder)]
+  const distance = Math.sqrt(want.reduce((s, g, i) => s + (scaled[i]! / 65536 - g) ** 2, 0)) / whole.gradNorm
+  t.true(distance < 5e-3, `${distance}`)
+  // 1e-6 of the loss: without the scale most of the gradients on the way would vanish in fp16
+  const tiny = await step(model.decoder, trainer, 1e-6)
+  t.true(Math.abs(tiny.gradNorm / (1e-6 * whole.gradNorm) - 1) < 0.02, `${tiny.gradNorm}`)
+
+  const before = await model.decoder.layers[0]!.params.read()
+  const scales: unknown[] = []
+  for (const size of [1e4, 1e4, 1e4, 1]) {
+    const report = await step(model.decoder, trainer, size)
+    scales.push([report.lossScale, report.applied])
+  }
+  t.deepEqual(scales, [[65536, false], [65536, false], [32768, false], [16384, true]], 'hysteresis 2: the second overflow halves it')
+  t.deepEqual(await model.decoder.layers[0]!.params.read(), before)
+  t.is(trainer.skipped, 3)
+  t.notThrows(() => trainer.snapshot())
+  trainer.dispose()
+  reference.dispose()
+})
+
+test('fp16: a loss that is not finite ends the run as elsewhere, a scale that can fall does not', async (t) => {
+  using device = createDevice({ threads: 2 })
+  using model = await freshModel(device, 'tiny', { dtype: 'fp16' })
+  const trainer = new Trainer(model.decoder, { ...trainerOptions, maxSkippedSteps: 2 }, 40)
+  const overflow = (): Promise<unknown> => step(model.decoder, trainer, Infinity)
+  for (let i = 0; i < 17; i++) await overflow()
+  t.is(trainer.lossScale!.scale, 1)
+  await overflow()
+  const error = await t.throwsAsync(overflow)
+  t.regex(error!.message, /2 steps in a row\. Try .*or --dtype bf16/)
+  trainer.dispose()
+  const other = new Trainer(model.decoder, { ...trainerOptions, maxSkippedSteps: 2 }, 40)
+  const diverged = (): Promise<unknown> => other.step(() => Promise.resolve({ loss: Number.NaN }))
+  await diverged()
+  await t.throwsAsync(diverged, { message: /loss NaN/ })
+  other.dispose()
+})
+
 test('the norm is clipped: larger gradients beyond it change nothing, off means off', async (t) => {
   const close = (a: Float32Array, b: Float32Array): number => a.reduce((top, x, i) => Math.max(top, Math.abs(x - b[i]!)), 0)
   const settings = { adamEps: 1, learningRate: 0.1 } // a large epsilon makes Adam feel the size of a gradient

@@ -14,6 +14,8 @@ import { Oracle, loadFixture, models, stockGradients, worst } from './oracle.js'
 const LOGPROB_BOUND = 2e-5
 // What bf16 costs transformers on the same weights, with some room: the errors are random, and ours fall elsewhere.
 const bf16Bound = ({ worst, mean }: { worst: number; mean: number }) => ({ worst: 3 * worst + 0.02, mean: 1.3 * mean + 0.003 })
+// fp16 has three bits more: an eighth of that.
+const shareOf = { bf16: 1, fp16: 1 / 8 } as const
 
 const norm = (x: ArrayLike<number>): number => Math.sqrt(Array.from(x).reduce((s, v) => s + v * v, 0))
 const distance = (a: ArrayLike<number>, b: ArrayLike<number>): number => norm(Array.from(a, (x, i) => x - b[i]!))
@@ -31,20 +33,21 @@ for (const name of models) {
     t.true(worst(got, want.map((x) => x + 5e-5 * Math.max(1, Math.abs(x)))) > LOGPROB_BOUND, 'a shift is seen')
   })
 
-  test(`${name}: bf16 log-probs within the stated bound of float64`, async (t) => {
-    using device = createDevice({ threads: 2 })
-    const oracle = await Oracle.open(name)
-    using model = await loadFixture(device, name, 'bf16')
-    const batch = oracle.batch(true)
-    const got = await scoreLogprobs(model.decoder, batch)
-    const all = await oracle.doubles('logprobs')
-    const gaps = Array.from(batch.countedPositions, (p, i) => Math.abs(got[i]! - all[p + 1]!))
-    const [worstGap, meanGap] = await oracle.doubles('bf16_gap')
-    const bound = bf16Bound({ worst: worstGap!, mean: meanGap! })
-    const mean = gaps.reduce((s, x) => s + x, 0) / gaps.length
-    t.true(Math.max(...gaps) <= bound.worst, `worst ${Math.max(...gaps)} over ${bound.worst}`)
-    t.true(mean <= bound.mean, `mean ${mean} over ${bound.mean}`)
-  })
+  for (const dtype of ['bf16', 'fp16'] as const)
+    test(`${name}: ${dtype} log-probs within the stated bound of float64`, async (t) => {
+      using device = createDevice({ threads: 2 })
+      const oracle = await Oracle.open(name)
+      using model = await loadFixture(device, name, dtype)
+      const batch = oracle.batch(true)
+      const got = await scoreLogprobs(model.decoder, batch)
+      const all = await oracle.doubles('logprobs')
+      const gaps = Array.from(batch.countedPositions, (p, i) => Math.abs(got[i]! - all[p + 1]!))
+      const [worstGap, meanGap] = await oracle.doubles('bf16_gap')
+      const bound = bf16Bound({ worst: worstGap!, mean: meanGap! })
+      const mean = gaps.reduce((s, x) => s + x, 0) / gaps.length
+      t.true(Math.max(...gaps) <= shareOf[dtype] * bound.worst, `worst ${Math.max(...gaps)} over ${shareOf[dtype] * bound.worst}`)
+      t.true(mean <= shareOf[dtype] * bound.mean, `mean ${mean} over ${shareOf[dtype] * bound.mean}`)
+    })
 
   test(`${name}: each gradient within 1e-4 of its norm`, async (t) => {
     using device = createDevice({ threads: 2 })

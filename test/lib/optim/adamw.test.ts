@@ -7,7 +7,7 @@ import { AdamW } from '../../../lib/optim/adamw.js'
 import type { AdamWOptions } from '../../../lib/optim/adamw.js'
 import { createDevice, readFloats } from '../device.js'
 import type { DType, NativeDevice } from '../device.js'
-import { f32ToBf16 } from '../../../lib/checkpoint/storedDtype.js'
+import { f32ToBf16 } from '../../../lib/base/halves.js'
 import { writeFloats } from '../../../lib/checkpoint/weights.js'
 
 const options: AdamWOptions = { beta1: 0.9, beta2: 0.95, eps: 1e-8, weightDecay: 0.1, maxGradNorm: 1 }
@@ -91,8 +91,8 @@ test('ten steps follow the formula; clipping, decay and bias correction each mat
   for (let k = 0; k < 10; k++) {
     const g = gradientsFor(units, k, k % 2 ? 0.05 : 2)
     setGradients(units, g)
-    const { gradNorm, applied } = await adam.update(0.01 * (k + 1))
-    t.true(applied)
+    const { gradNorm, finite } = await adam.update(0.01 * (k + 1))
+    t.true(finite)
     const norm = Math.sqrt(g.reduce((s, x) => s + x * x, 0))
     t.true(Math.abs(gradNorm / norm - 1) < 1e-6, 'the norm is over all units and before clipping')
     for (const [, reference, o] of variants) reference.update(g, 0.01 * (k + 1), o)
@@ -138,15 +138,15 @@ test('a gradient that is not finite changes nothing: weights, moments, step coun
     g[g.length - 16] = bad
     setGradients(units, g)
     const before = await flat(units)
-    const { applied, gradNorm } = await adam.update(0.1)
-    t.false(applied)
+    const { finite, gradNorm } = await adam.update(0.1)
+    t.false(finite)
     t.false(Number.isFinite(gradNorm))
     t.deepEqual(await flat(units), before)
   }
   t.is(adam.step, 0)
   for (const [a, u] of [[adam, units], [twin, twins]] as const) {
     setGradients(u, gradientsFor(u, 2, 1))
-    t.true((await a.update(0.1)).applied)
+    t.true((await a.update(0.1)).finite)
   }
   t.deepEqual(await flat(units), await flat(twins), 'as if the bad steps had never been')
   adam.dispose()

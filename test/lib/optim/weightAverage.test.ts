@@ -7,7 +7,7 @@ import { native } from '../../../lib/binding/native.js'
 import { createDevice, readFloats } from '../device.js'
 import { freshModel } from '../contracts/support.js'
 
-for (const dtype of ['fp32', 'bf16'] as const)
+for (const dtype of ['fp32', 'bf16', 'fp16'] as const)
   test(`${dtype}: ten updates of the average of moving weights, then the average in the model's place`, async (t) => {
     using device = createDevice({ threads: 2 })
     using model = await freshModel(device, 'tiny', { dtype })

@@ -95,7 +95,7 @@ TEST(decode_is_bit_equal_to_forward) {
   shapes.push_back(shape_of(3, 3, 8));
   shapes.back().alibi = true;
   for (const AttentionShape& s : shapes)
-    for (DType t : {DType::f32, DType::bf16}) {
+    for (DType t : {DType::f32, DType::bf16, DType::f16}) {
       Buffer qkv = inputs(t, s, lengths);
       size_t number = 0;
       for_each_device([&] {
@@ -119,7 +119,7 @@ TEST(decode_of_several_spans_is_bit_equal_to_forward) {
                  Case{shape_of(20, 1, 24), {201}, 0}, Case{shape_of(18, 1, 130), {530}, 0}}) {
     c.s.window = c.window;
     ++number;
-    for (DType t : {DType::f32, DType::bf16}) {
+    for (DType t : {DType::f32, DType::bf16, DType::f16}) {
       Buffer qkv = inputs(t, c.s, c.lengths);
       for_each_device([&] {
         if (!test_device()->on_cpu() && takes(number)) CHECK_EQ(differences(m.ex, c.s, c.lengths, qkv, 32, kNoHarm), 0);

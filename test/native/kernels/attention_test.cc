@@ -59,8 +59,8 @@ struct Inputs {
   }
 };
 
-// 2^-8 is one unit of bf16's last place relative to the value: storing rounds by half of it.
-double relative_of(DType t) { return t == DType::f32 ? 0 : 0x1p-8; }
+// 2^-8 is one unit of bf16's last place relative to the value, 2^-11 one of fp16's: storing rounds by half of it.
+double relative_of(DType t) { return t == DType::f32 ? 0 : t == DType::bf16 ? 0x1p-8 : 0x1p-11; }
 
 }  // namespace
 
@@ -71,7 +71,7 @@ TEST(attention_matches_float64) {
     ++number;
     Inputs in(h, kLengths, 10 * uint64_t(h.d));
     int64_t tokens = total(kLengths), width = h.heads * h.d;
-    for (DType t : {DType::f32, DType::bf16}) {
+    for (DType t : {DType::f32, DType::bf16, DType::f16}) {
       // What the backward is given as the output is what storage keeps of it.
       Reference plain = reference(in.s, kLengths, in.qkv);
       Buffer kept(t, {tokens, width}, plain.out);
@@ -133,7 +133,7 @@ TEST(attention_check_sees_wrong_values) {
 
 TEST(attention_does_not_depend_on_threads_or_neighbours) {
   size_t number = 0;
-  for (DType t : {DType::f32, DType::bf16})
+  for (DType t : {DType::f32, DType::bf16, DType::f16})
     for (const Heads& h : {Heads{4, 2, 64}, Heads{3, 1, 5}}) {
       ++number;
       Inputs in(h, kLengths, 21);
@@ -224,7 +224,7 @@ TEST(attention_joins_spans) {
     ++number;
     Inputs in(h, lengths, 61);
     Reference want = reference(in.s, lengths, in.qkv, in.dout);
-    for (DType t : {DType::f32, DType::bf16}) {
+    for (DType t : {DType::f32, DType::bf16, DType::f16}) {
       Buffer qkv(t, {total(lengths), in.s.row()}, in.qkv), dout(t, {total(lengths), h.heads * h.d}, in.dout);
       for_each_device([&] {
         if (!takes(number)) return;
@@ -267,7 +267,7 @@ TEST(attention_does_not_depend_on_alignment) {
   });
 }
 
-// fp16, which no op takes yet, and a device with room for two stages of every tile.
+// A device with room for two stages of every tile, in fp16.
 TEST(attention_kernels_of_fp16_and_of_much_shared_memory) {
   Machine m(2);
   const std::vector<int64_t> lengths = {130, 70};

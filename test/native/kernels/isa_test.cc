@@ -135,24 +135,38 @@ TEST(isa_elementwise_rows_write_only_their_elements) {
   });
 }
 
-TEST(isa_bf16_rows_round_like_the_scalar_conversion) {
+namespace {
+
+// Rows of 16 bits round like the scalar conversion, and widen exactly; NaN stays NaN, with whatever payload.
+template <typename Half>
+void round_trip(const float* x, int64_t n, void (*narrow_row)(const float*, Half*, int64_t), void (*widen_row)(const Half*, float*, int64_t),
+                Half (*one)(float)) {
+  std::vector<Half> narrow(n + 1, Half{0x1234});
+  narrow_row(x, narrow.data(), n);
+  int wrong = 0;
+  for (int64_t i = 0; i < n; ++i) wrong += std::isnan(x[i]) ? !std::isnan(to_float(narrow[i])) : narrow[i].bits != one(x[i]).bits;
+  CHECK_EQ(wrong, 0);
+  CHECK_EQ(narrow[n].bits, 0x1234);
+  std::vector<float> wide(n + 1, 42.0f);
+  widen_row(narrow.data(), wide.data(), n);
+  for (int64_t i = 0; i < n; ++i) wrong += std::isnan(x[i]) ? !std::isnan(wide[i]) : !same_bits(wide[i], to_float(narrow[i]));
+  CHECK_EQ(wrong, 0);
+  CHECK_EQ(wide[n], 42.0f);
+}
+
+}  // namespace
+
+TEST(isa_rows_of_16_bits_round_like_the_scalar_conversion) {
   std::vector<float> x;
   for (uint32_t i = 0; i < 70000; ++i) x.push_back(std::bit_cast<float>(i * 61356u + 12345u));  // all exponents, NaN too
   for (uint32_t low : {0x7fffu, 0x8000u, 0x8001u, 0x18000u}) x.push_back(std::bit_cast<float>(0x3f800000u + low));
+  for (uint32_t i = 0; i < 70000; ++i) x.push_back(std::bit_cast<float>(0x33000000u + i * 3001u));  // those of fp16, subnormal ones too
+  for (float v : {65504.0f, 65519.0f, 65520.0f, 0x1p-24f, 0x1p-25f, 0x1.8p-25f, 1 + 0x1p-11f, 1 + 0x3p-11f}) x.push_back(v);
   for (float v : {0.0f, -0.0f, kInf, -kInf, std::nanf("")}) x.push_back(v);
   for_each_device([&] {
     for (int64_t n : {int64_t(x.size()), int64_t(1), int64_t(5), int64_t(13)}) {
-      std::vector<bf16> narrow(n + 1, bf16{0x1234});
-      isa().narrow_bf16(x.data() + x.size() - n, narrow.data(), n);
-      int wrong = 0;
-      for (int64_t i = 0; i < n; ++i) wrong += narrow[i].bits != to_bf16(x[x.size() - n + i]).bits;
-      CHECK_EQ(wrong, 0);
-      CHECK_EQ(narrow[n].bits, 0x1234);
-      std::vector<float> wide(n + 1, 42.0f);
-      isa().widen_bf16(narrow.data(), wide.data(), n);
-      for (int64_t i = 0; i < n; ++i) wrong += !same_bits(wide[i], to_float(narrow[i]));
-      CHECK_EQ(wrong, 0);
-      CHECK_EQ(wide[n], 42.0f);
+      round_trip<bf16>(x.data() + x.size() - n, n, isa().narrow_bf16, isa().widen_bf16, to_bf16);
+      round_trip<f16>(x.data() + x.size() - n, n, isa().narrow_f16, isa().widen_f16, to_f16);
     }
   });
 }
@@ -273,15 +287,20 @@ TEST(isa_dot_tiles_do_not_depend_on_the_tile) {
           for (int64_t i = 0; i < rows * cols; ++i) CHECK(same_bits(d[i], 2.0f + one[i / cols * n + i % cols]));
         }
       }
-      std::vector<bf16> narrow(b.size());
-      isa().narrow_bf16(b.data(), narrow.data(), int64_t(b.size()));
-      isa().widen_bf16(narrow.data(), b.data(), int64_t(b.size()));
-      for (int64_t rows : {1, 2, 5, 31}) {
-        std::vector<float> c(rows * n), d(rows * n);
-        isa().dot_f32(a.data(), k, rows, b.data(), k, n, k, c.data(), n, false);
-        isa().dot_bf16(a.data(), k, rows, narrow.data(), k, n, k, d.data(), n, false);
-        CHECK(same_bits(c, d));
-      }
+      const std::vector<float> exact = b;
+      auto as_half = [&]<typename Half>(Half, auto narrow_row, auto widen_row, auto dot) {
+        std::vector<Half> narrow(exact.size());
+        narrow_row(exact.data(), narrow.data(), int64_t(narrow.size()));
+        widen_row(narrow.data(), b.data(), int64_t(narrow.size()));
+        for (int64_t rows : {1, 2, 5, 31}) {
+          std::vector<float> c(rows * n), d(rows * n);
+          isa().dot_f32(a.data(), k, rows, b.data(), k, n, k, c.data(), n, false);
+          dot(a.data(), k, rows, narrow.data(), k, n, k, d.data(), n, false);
+          CHECK(same_bits(c, d));
+        }
+      };
+      as_half(bf16{}, isa().narrow_bf16, isa().widen_bf16, isa().dot_bf16);
+      as_half(f16{}, isa().narrow_f16, isa().widen_f16, isa().dot_f16);
     }
   });
 }

@@ -118,19 +118,20 @@ Gradients closed_form(const Sizes& c, const Inputs& in, bool entropy, Gradients*
         dhidden[row + i] += d * in.weight[v * c.h + i];
         dweight[v * c.h + i] += d * in.hidden[row + i];
         if (!sizes) continue;
-        sizes->hidden[row + i] += std::abs(d * in.weight[v * c.h + i]);
-        sizes->weight[v * c.h + i] += std::abs(d * in.hidden[row + i]);
+        double size = std::max(std::abs(d), 0x1p-14);  // below it fp16 has steps of 2^-24
+        sizes->hidden[row + i] += std::abs(size * in.weight[v * c.h + i]);
+        sizes->weight[v * c.h + i] += std::abs(size * in.hidden[row + i]);
       }
     }
   }
   return {dhidden, dweight, dbias};
 }
 
-// check_close; where a device keeps the gradient of each logit in the model's own 16 bits, half a unit of bf16 of all that
+// check_close; where a device keeps the gradient of each logit in the model's own 16 bits, half a unit of them of all that
 // is summed (`sizes`) comes on top.
 void check_gradient(const char* what, DType d, const Buffer& got, const Values& want, const Values& sizes, double relative,
                     double absolute) {
-  double rounding = d == DType::bf16 && !test_device()->on_cpu() ? 0x1p-8 : 0;
+  double rounding = d == DType::f32 || test_device()->on_cpu() ? 0 : d == DType::bf16 ? 0x1p-8 : 0x1p-11;
   if (rounding == 0) return check_close(what, got, want, relative, absolute);
   for (size_t i = 0; i < want.size(); ++i)
     CHECK_NEAR(got.get(int64_t(i)), want[i], relative * std::abs(want[i]) + absolute + rounding * sizes[i]);

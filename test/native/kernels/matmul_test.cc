@@ -17,7 +17,7 @@ using buffers::Machine;
 // A tensor of reproducible numbers in [-1, 1), rounded to its dtype; `gap` elements of NaN follow it.
 struct Matrix {
   SharedVector<float> wide;
-  SharedVector<bf16> narrow;
+  SharedVector<uint16_t> narrow;  // bits of the 16-bit types
   View view;
   Matrix(DType t, Shape shape, uint32_t seed) : wide(shape.numel() + 1), narrow(shape.numel() + 1) {
     for (float& v : wide) {
@@ -25,12 +25,15 @@ struct Matrix {
       v = float(int32_t(seed)) * 0x1p-31f;
     }
     wide.back() = NAN;
-    for (size_t i = 0; i < wide.size(); ++i) narrow[i] = to_bf16(wide[i]);
+    for (size_t i = 0; i < wide.size(); ++i) narrow[i] = t == DType::f16 ? to_f16(wide[i]).bits : to_bf16(wide[i]).bits;
     view = {t == DType::f32 ? static_cast<void*>(wide.data()) : narrow.data(), t, shape};
   }
   Matrix(const Matrix&) = delete;
-  double get(int64_t i) const { return view.dtype == DType::f32 ? double(wide[i]) : double(to_float(narrow[i])); }
-  bool fenced() const { return view.dtype == DType::f32 ? std::isnan(wide.back()) : std::isnan(to_float(narrow.back())); }
+  double get(int64_t i) const {
+    if (view.dtype == DType::f32) return wide[i];
+    return view.dtype == DType::f16 ? to_float(f16{narrow[i]}) : to_float(bf16{narrow[i]});
+  }
+  bool fenced() const { return std::isnan(get(int64_t(wide.size()) - 1)); }
 };
 
 Shape matrix(bool transposed, int64_t rows, int64_t cols) { return transposed ? Shape{cols, rows} : Shape{rows, cols}; }
@@ -60,7 +63,7 @@ class Reference {
     for (int64_t i = 0; i < f.m * f.k; ++i) x[size_t(i)] = a_.get(f.trans_a ? i % f.k * f.m + i / f.k : i);
     for (int64_t i = 0; i < f.n * f.k; ++i) y[size_t(i)] = b_.get(f.trans_b ? i : i % f.k * f.n + i / f.k);
     Matrix before(f.out, {f.m, f.n}, 3);
-    double step = f.out == DType::f32 ? 0x1p-23 : 0x1p-8;
+    double step = f.out == DType::f32 ? 0x1p-23 : f.out == DType::bf16 ? 0x1p-8 : 0x1p-11;
     for (int64_t i = 0; i < f.m; ++i)
       for (int64_t j = 0; j < f.n; ++j) {
         double sum = 0, size = 1;
@@ -105,16 +108,14 @@ void check_on_every_device(const Form& f) {
   for_each_device([&] { CHECK_NEAR(reference.worst_error(), 0, 1); });
 }
 
-constexpr DType F = DType::f32, H = DType::bf16;
+constexpr DType F = DType::f32, H = DType::bf16, S = DType::f16;
 
 }  // namespace
 
 TEST(matmul_every_form_and_dtype_matches_float64) {
   for (bool trans_a : {false, true})
     for (bool trans_b : {false, true})
-      for (DType a : {F, H})
-        for (DType b : {F, H})
-          for (DType out : {F, H})
+      for (auto [a, b, out] : {std::array{F, F, F}, {F, F, H}, {F, H, F}, {F, H, H}, {H, F, F}, {H, F, H}, {H, H, F}, {H, H, H}, {S, S, S}, {S, S, F}, {F, S, S}, {S, F, F}})
             for (auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {3, 7, 17}, {17, 3, 64}, {31, 97, 5}, {26, 19, 131}})
               check_on_every_device({m, n, k, trans_a, trans_b, a, b, out, false, false, false, Act::none});
 }
@@ -133,7 +134,7 @@ TEST(matmul_epilogues_match_float64) {
   for (Act act : {Act::none, Act::relu, Act::gelu_tanh, Act::gelu_erf, Act::silu})
     for (bool bias : {false, true})
       for (bool residual : {false, true})
-        for (DType t : {F, H})
+        for (DType t : {F, H, S})
           for (bool trans_b : {false, true})
             check_on_every_device({13, 35, 40, false, trans_b, t, t, t, bias, residual, false, act});
 }
@@ -147,7 +148,7 @@ TEST(matmul_sees_a_wrong_reference) {
 }
 
 TEST(matmul_empty_sizes) {
-  for (DType t : {F, H})
+  for (DType t : {F, H, S})
     for (bool trans_a : {false, true})
       for (bool trans_b : {false, true}) {
         for (auto [m, n, k] : {std::array<int64_t, 3>{0, 3, 2}, {3, 0, 2}, {0, 0, 0}})

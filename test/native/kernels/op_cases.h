@@ -49,8 +49,10 @@ std::vector<Buffer> run(F f) {
 inline int failure_count(const std::function<void()>& body) { return failures_of(body).count; }
 
 
-// Bounds for a value stored in `dtype`: half a unit in the last place of bf16, and `absolute` for fp32 arithmetic.
-inline double relative_of(DType dtype) { return dtype == DType::bf16 ? 1.01 / 256 : 2e-6; }
+// Bounds for a value stored in `dtype`: half a unit in the last place of bf16 or fp16, and `absolute` for fp32 arithmetic.
+inline double relative_of(DType dtype) { return dtype == DType::bf16 ? 1.01 / 256 : dtype == DType::f16 ? 1.01 / 2048 : 2e-6; }
+// Half of the smallest step of fp16, of which subnormal numbers are multiples; the other types reach far lower.
+inline double smallest_of(DType dtype) { return dtype == DType::f16 ? 0x1p-25 : 0; }
 
 // d f / d x by central differences in float64.
 inline Values gradient(Values x, const std::function<double(const Values&)>& f) {

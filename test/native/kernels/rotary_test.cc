@@ -45,7 +45,7 @@ TEST(rotary_matches_float64_and_turns_back) {
     AttentionShape s = shape_of(c.heads, c.kv_heads, c.d);
     Values x = random_values(uint64_t(c.d), tokens * s.row());
     Buffer table = table_of(60, c.rotated);
-    for (DType t : {DType::f32, DType::bf16})
+    for (DType t : {DType::f32, DType::bf16, DType::f16})
       for_each_device([&] {
         double relative = t == DType::f32 ? 0 : 0x1p-8;
         for (bool inverse : {false, true})
