@@ -75,7 +75,7 @@ export function answerRow({ prompt, answer }: Pick<Rollout, 'prompt' | 'answer'>
   return { ids, counted: new Uint8Array(ids.length).fill(1, prompt.length) }
 }
 
-/** Rollouts as packed rows in which the answers' tokens count, or those that `counted` marks. */
+/** Rollouts as packed rows in which the answers' tokens count, or those that `counted` marks. `first`: the number of the first within the optimizer step. */
 export function packRollouts(rollouts: readonly Rollout[], first = 0): PackedBatch {
   return packRows(
     rollouts.map((r) => {
