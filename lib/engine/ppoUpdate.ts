@@ -1,12 +1,15 @@
 // One PPO optimizer step: the clipped policy loss for the actor, the clipped value loss for the critic.
+import { packRows } from '../data/packing.js'
+import type { TokenRow } from '../data/records.js'
 import type { Decoder } from '../model/decoder.js'
 import { klLoss } from '../rlhf/kl.js'
 import type { KlEstimator } from '../rlhf/kl.js'
 import { clippedPolicyLoss } from '../rlhf/policyLoss.js'
+import { tokenLoss, tokenLossGrad } from '../rlhf/tokenLoss.js'
 import { clippedValueLoss } from '../rlhf/valueLoss.js'
 import { countedNumbers, logprobGap, packRollouts } from './experience.js'
 import type { Experience } from './experience.js'
-import { trainLogprobs, trainValues } from './logprobs.js'
+import { trainLogprobs, trainLogprobsLinear, trainValues } from './logprobs.js'
 import type { StepReport, Trainer } from './trainer.js'
 
 export interface PpoUpdateOptions {
@@ -18,6 +21,8 @@ export interface PpoUpdateOptions {
   /** Weight of the mean KL from the reference in the actor's loss (GRPO); 0, the default: it is in the reward. */
   klLossCoef?: number
   klEstimator?: KlEstimator
+  /** Texts mixed into the actor's step, in micro-batches, and the weight of their mean token loss (PPO-ptx, Ouyang et al. 2022, eq. 2). */
+  ptx?: { batches: readonly TokenRow[][]; coef: number }
 }
 
 export interface ActorStep extends StepReport {
@@ -29,6 +34,8 @@ export interface ActorStep extends StepReport {
   entropy: number
   /** Mean KL from the reference as it stands in the loss, before its weight; null where it does not. */
   klLoss: number | null
+  /** Mean next-token loss of the texts mixed in, before its weight; null without any. */
+  ptxLoss: number | null
   /** Largest gap between recorded and recomputed log-probs; only meaningful before the first update of an experience. */
   gap: number
 }
@@ -42,7 +49,7 @@ type Sums<S> = Omit<S, keyof StepReport>
 async function actorGradients(actor: Decoder, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<Sums<ActorStep>> {
   const { klLossCoef = 0, klEstimator = 'k3' } = o
   const count = countedTokens(microBatches)
-  const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, klLoss: klLossCoef > 0 ? 0 : null, gap: 0 }
+  const sum = { loss: 0, clipFraction: 0, approxKl: 0, ratioMean: 0, ratioMax: 0, entropy: 0, klLoss: klLossCoef > 0 ? 0 : null, ptxLoss: null as number | null, gap: 0 }
   let first = 0
   for (const part of microBatches) {
     const old = { oldLogprobs: countedNumbers(part, (e) => e.logprobs), advantages: countedNumbers(part, (e) => e.advantages) }
@@ -71,7 +78,25 @@ async function actorGradients(actor: Decoder, microBatches: readonly Experience[
     )
     first += part.length
   }
+  if (o.ptx) {
+    sum.ptxLoss = await textGradients(actor, o.ptx, first)
+    sum.loss += o.ptx.coef * sum.ptxLoss
+  }
   return sum
+}
+
+/** Adds the gradients of coef times the mean token loss of all batches; gives that mean. `first`: the number of their first row. */
+async function textGradients(actor: Decoder, { batches, coef }: NonNullable<PpoUpdateOptions['ptx']>, first: number): Promise<number> {
+  let number = first
+  const packed = batches.map((rows) => {
+    const begin = number
+    number += rows.length
+    return packRows(rows, (b) => begin + b)
+  })
+  const count = packed.reduce((n, batch) => n + batch.countedTotal, 0)
+  let loss = 0
+  for (const batch of packed) loss += tokenLoss(await trainLogprobsLinear(actor, batch, tokenLossGrad(batch.countedTotal, count).map((g) => coef * g)), count)
+  return loss
 }
 
 export function actorStep(actor: Decoder, trainer: Trainer, microBatches: readonly Experience[][], o: PpoUpdateOptions): Promise<ActorStep> {

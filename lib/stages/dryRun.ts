@@ -193,7 +193,8 @@ export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewSty
     if (wants.reward) for (const judge of judges) models.push({ spec: judge, head: 'scalar', trained: false })
     // answers to one prompt may fill a micro-batch
     const rollouts = lengths.flatMap((n) => new Array<number>(Math.min(o.groupSize, o.perDeviceTrainingBatchSize)).fill(n))
-    const memory = planMemory(models, o.dtype as DType, { tokens: largest(rollouts, o.perDeviceTrainingBatchSize), cache: { pages: slots * Math.ceil(longest / o.kvPageSize), pageSize: o.kvPageSize } })
+    const texts = o.unsupervisedDatasetName === null ? 0 : o.perDeviceTrainingBatchSize * Math.min(o.maxPromptSeqLen + o.maxAnswerSeqLen, spec.maxPositions)
+    const memory = planMemory(models, o.dtype as DType, { tokens: Math.max(largest(rollouts, o.perDeviceTrainingBatchSize), texts), cache: { pages: slots * Math.ceil(longest / o.kvPageSize), pageSize: o.kvPageSize } })
     const perExperience = o.perDeviceGenerationBatchSize * o.generationBatches
     const updates = Math.ceil((perExperience * o.groupSize) / (o.perDeviceTrainingBatchSize * o.gradientAccumulationSteps)) * o.ppoEpochs
     const all = totalSteps(rows.length, perExperience, { ...o, maxSteps: 0 }) * updates

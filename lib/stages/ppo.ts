@@ -10,6 +10,7 @@ import { resolveStage } from './deepspeedConfig.js'
 import { ppoOptions } from './options.js'
 import { PpoLoop } from './ppoLoop.js'
 import { PpoModels, wantedModels } from './ppoModels.js'
+import { PretrainingMix } from './pretrainingMix.js'
 import { RewardFunction } from './rewardFunction.js'
 import { readRows } from './rows.js'
 import { hubHooks, openDevice, saveFactors, saveModel, silent, withRun } from './shared.js'
@@ -51,7 +52,9 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     scope.own(train)
     scope.own(held)
 
-    using loop = new PpoLoop({ run, saves }, models, rewardFunction, options)
+    using mix = await PretrainingMix.open(run, models.actor, options)
+
+    using loop = new PpoLoop({ run, saves }, models, rewardFunction, mix, options)
     const { before, after } = await loop.train(train, held)
     const actor = await saveModel(models.actor, options.outputDir, 'actor')
     const critic = models.critic && (await saveModel(models.critic, options.outputDir, 'critic'))

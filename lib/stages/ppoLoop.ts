@@ -36,6 +36,7 @@ import { describeExperience, describeUpdate, readingOf } from './ppoMetrics.js'
 import type { ExperienceMetrics } from './ppoMetrics.js'
 import type { PpoModels } from './ppoModels.js'
 import { showSamples } from './ppoSamples.js'
+import type { PretrainingMix } from './pretrainingMix.js'
 import type { RewardFunction } from './rewardFunction.js'
 import type { Saves } from './saves.js'
 import { pieces, stepsOf, totalSteps } from './shared.js'
@@ -89,6 +90,7 @@ export class PpoLoop implements Disposable {
     { run, saves }: Training,
     private readonly models: PpoModels,
     private readonly rewardFunction: RewardFunction | null,
+    private readonly mix: PretrainingMix | null,
     private readonly options: PpoOptions,
   ) {
     this.run = run
@@ -205,7 +207,9 @@ export class PpoLoop implements Disposable {
 
   /** `actor` is null while only the critic warms up, `critic` where there is none. */
   async #steps({ actor, critic }: Trainers, micro: readonly Experience[][]): Promise<{ critic: CriticStep | null; actor: ActorStep | null }> {
-    const o = { ...this.options, klLossCoef: this.options.klIn === 'loss' ? this.#klCoef : 0 }
+    const { klIn, unsupCoef: coef } = this.options
+    const ptx = this.mix && { batches: this.mix.batches(this.step), coef }
+    const o = { ...this.options, klLossCoef: klIn === 'loss' ? this.#klCoef : 0, ...(ptx && { ptx }) }
     const warmingUp = this.step <= o.criticWarmupSteps
     if (!critic) return { critic: null, actor: await actorStep(actor.decoder, actor, micro, o) }
     if (o.alignOverflow && !warmingUp) return alignedSteps(actor, critic, micro, o)

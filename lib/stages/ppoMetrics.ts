@@ -84,6 +84,7 @@ export function describeUpdate(actor: ActorStep | null, critic: CriticStep | nul
     'loss/policy_avg': actor?.loss ?? null,
     'loss/value_avg': critic?.loss ?? null,
     'actor/kl_loss': actor?.klLoss ?? null,
+    'actor/ptx_loss': actor?.ptxLoss ?? null,
     'policy/approxkl_avg': actor?.approxKl ?? null,
     'policy/clipfrac_avg': actor?.clipFraction ?? null,
     'policy/entropy_avg': actor?.entropy ?? null,

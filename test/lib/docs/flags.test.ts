@@ -168,7 +168,6 @@ test('what asks for something that comes later is refused by its flag', (t) => {
     ['ppo', ppo, '--critic_zero_stage 3'],
     ['ppo', ppo, '--inference_tp_size 2'],
     ['ppo', ppo, '--enable_mixed_precision_lora'],
-    ['ppo', ppo, '--unsupervised_dataset_name wikitext'],
   ]
   for (const [name, line, more] of asked) {
     const error = t.throws(() => resolved(name, `${line} ${more}`), { instanceOf: UsageError }, more)

@@ -3,12 +3,14 @@ import test from 'ava'
 
 import { makeRollouts, packRollouts, scoreRollouts } from '../../../lib/engine/experience.js'
 import type { Experience } from '../../../lib/engine/experience.js'
-import { trainLogprobs } from '../../../lib/engine/logprobs.js'
+import { trainLogprobs, trainLogprobsLinear } from '../../../lib/engine/logprobs.js'
 import { actorStep, alignedSteps, criticStep } from '../../../lib/engine/ppoUpdate.js'
 import { Trainer } from '../../../lib/engine/trainer.js'
+import { packRows } from '../../../lib/data/packing.js'
+import { tokenLoss, tokenLossGrad } from '../../../lib/rlhf/tokenLoss.js'
 import { createDevice } from '../device.js'
 import type { NativeDevice } from '../device.js'
-import { freshModel, generation, nudge, randomPrompts, trainerOptions } from '../contracts/support.js'
+import { freshModel, generation, nudge, randomPrompts, randomRows, trainerOptions } from '../contracts/support.js'
 
 const shaping = { klCoef: 0.1, klEstimator: 'k1', rewardClip: 5, gamma: 1, gaeLambda: 0.95, whitenAdvantages: false } as const
 const ppo = { clipRange: 0.2, valueClipRange: 0.2, temperature: 0.9, entropyCoef: 0 }
@@ -146,4 +148,27 @@ test('aligned steps: both move as they do apart, and neither where the gradients
   t.deepEqual(await Promise.all([again.actor, again.critic].map(async (m) => Array.from((await m.decoder.layers[0]!.params.read()) as Float32Array))), moved)
   a.dispose()
   c.dispose()
+})
+
+test('texts mixed in: their gradient is that of the token loss times its weight, however they are cut', async (t) => {
+  using device = createDevice({ threads: 2 })
+  const { actor, experience } = await setting(device)
+  const { decoder } = actor
+  const still = { ...trainerOptions, learningRate: 0, maxGradNorm: 0 }
+  const gradients = async (): Promise<Float32Array> => Float32Array.from((await Promise.all(decoder.units.map((u) => u.grads!.read() as Promise<Float32Array>))).flatMap((g) => Array.from(g)))
+  const texts = randomRows(6, 24)
+  const [trainer, whole] = [new Trainer(decoder, still, 4), packRows(texts)]
+  // no advantage: PPO's own loss is 0 before the first update
+  const flat = experience.map((e) => ({ ...e, advantages: new Float64Array(e.answer.length) }))
+  const mixed = await actorStep(decoder, trainer, [flat], { ...ppo, ptx: { batches: [texts.slice(0, 2), texts.slice(2)], coef: 3 } })
+  const got = await gradients()
+  const alone = await trainer.step(async () => ({ loss: tokenLoss(await trainLogprobsLinear(decoder, whole, tokenLossGrad(whole.countedTotal, whole.countedTotal)), whole.countedTotal) }))
+  const own = await gradients()
+  t.true(Math.abs(mixed.ptxLoss! - alone.loss) < 1e-6 && alone.loss > 1)
+  t.true(Math.abs(mixed.loss - 3 * alone.loss) < 1e-5)
+  const norm = Math.sqrt(own.reduce((s, g) => s + g * g, 0))
+  t.true(Math.sqrt(got.reduce((s, g, i) => s + (g - 3 * own[i]!) ** 2, 0)) < 1e-5 * 3 * norm, 'the gradients too')
+  t.true(Math.abs(mixed.gradNorm - 3 * alone.gradNorm) < 1e-4 * mixed.gradNorm)
+  t.is((await actorStep(decoder, trainer, [flat], ppo)).ptxLoss, null)
+  trainer.dispose()
 })
