@@ -38,7 +38,7 @@ export function describeExperience(experience: readonly Experience[], { klCoef, 
   const scores = mean((e) => e.score)
   const kl = mean((e) => e.kl)
   const length = mean((e) => e.answer.length)
-  const hasCritic = experience[0]!.values.length > 0
+  const hasCritic = (experience[0]?.values.length ?? 0) > 0
   const penalty = klInReward ? klCoef * kl : 0
   const spread = groupSize > 1 ? groupSpread(experience.map((e) => e.score), groupSize) : null
   return {
