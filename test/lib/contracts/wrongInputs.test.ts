@@ -86,7 +86,7 @@ const table: [string, () => Promise<unknown>, string | RegExp, RegExp][] = [
   ['a fraction where a whole number belongs', () => given({ numTrainEpochs: 1.5 }), '--num-train-epochs', /whole number.*1\.5/],
   ['a number out of range', () => given({ numTrainEpochs: 0 }), '--num-train-epochs', /at least 1.*0/],
   ['an unknown choice', () => given({ lrSchedulerType: 'wavy' }), '--lr-scheduler-type', /linear, cosine.*"wavy"/],
-  ['a feature that is not there yet', () => given({ loraDim: 8 }), '--lora-dim', /0 in this version.*8.*LoRA/],
+  ['a feature that is not there yet', () => given({ zeroStage: 2 }), '--zero-stage', /0 in this version.*2.*ZeRO/],
   ['a GPU that is not there', () => given({ device: 'cuda:99' }), 'device', /CUDA|NVIDIA|cuda:0/],
   ['a device that does not exist', () => given({ device: 'gpu' }), '--device', /cpu, cuda, cuda:N.*"gpu"/],
   ['a model folder that is missing', () => trainOn(join(root, 'nowhere')), 'hub', /a model at .*nowhere, or a hub id.*no such path/],
