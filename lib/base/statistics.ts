@@ -4,6 +4,12 @@ import { fail } from './errors.js'
 /** 97.5 % point of the standard normal: two-sided 95 % intervals. */
 export const normal95 = 1.959963984540054
 
+export interface RunningState {
+  count: number
+  mean: number
+  squares: number
+}
+
 /** Mean and spread of a stream of numbers without keeping them (Welford 1962, numerically stable). */
 export class RunningSums {
   count = 0
@@ -21,6 +27,19 @@ export class RunningSums {
   addAll(values: Iterable<number>): this {
     for (const x of values) this.add(x)
     return this
+  }
+
+  /** All there is to go on with. */
+  get state(): RunningState {
+    return { count: this.count, mean: this.mean, squares: this.#squares }
+  }
+
+  static from({ count, mean, squares }: RunningState): RunningSums {
+    const sums = new RunningSums()
+    sums.count = count
+    sums.mean = mean
+    sums.#squares = squares
+    return sums
   }
 
   get sum(): number {

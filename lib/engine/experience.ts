@@ -60,6 +60,8 @@ export interface ShapingOptions {
   gamma: number
   gaeLambda: number
   whitenAdvantages: boolean
+  /** A score is paid as (score - mean) / deviation; as it is if absent. */
+  scoreScale?: { mean: number; deviation: number } | undefined
 }
 
 export async function makeRollouts(actor: Decoder, prompts: readonly Prompt[], options: GenerateOptions): Promise<Rollout[]> {
@@ -128,7 +130,13 @@ export async function scoreRollouts(models: ScoringModels, rollouts: readonly Ro
 
 /** The shaped reward of each answer token [n]. */
 export function rewardsOf({ logprobs, refLogprobs, score, finish }: Pick<Experience, 'logprobs' | 'refLogprobs' | 'score' | 'finish'>, o: ShapingOptions): Float64Array {
-  return shapedRewards({ logprobs, refLogprobs, score, ...penaltyOf({ finish }, o) })
+  const { mean, deviation } = o.scoreScale ?? { mean: 0, deviation: 1 }
+  return shapedRewards({ logprobs, refLogprobs, score: (score - mean) / deviation, ...penaltyOf({ finish }, o) })
+}
+
+/** The experience as other shaping pays it. */
+export function repaid({ advantages: _a, returns: _r, values, ...e }: Experience, o: ShapingOptions): Experience {
+  return experience(e, { ...e, values: values.length > 0 ? values : null }, o)
 }
 
 function experience(r: Rollout, scored: Pick<Experience, 'refLogprobs' | 'score' | 'spread'> & { values: Float32Array | null }, o: ShapingOptions): Experience {

@@ -265,6 +265,8 @@ export const ppoOptions = {
   rewardClip: option.number(5, 'clip the score to [-c, c]; 0 = off', { min: 0 }),
   ...compatOptions,
   numPaddingAtBeginning: option.unused(1, 'PPO of DeepSpeed-Chat has no use for it either'),
+  normalizeRewards: option.flag(false, 'pay scores less their mean and by their deviation over all answers so far'),
+  maskTruncated: option.flag(false, 'answers cut by their limit teach nothing'),
   missingEosPenalty: option.number(0, 'taken from the score of an answer cut by its limit', { min: 0, unit: 'score' }),
   alignOverflow: option.flag(false, 'skip the step of both actor and critic where the gradients of either are not finite'),
   enableEma: option.flag(false, 'also keep a moving average of the actor, saved as D/actor-ema'),

@@ -87,6 +87,7 @@ function refuseContradictions(o: PpoOptions): void {
   if (algorithm !== 'ppo' && o.groupSize < 2) refuse('--group-size', `at least 2 answers to each prompt with --algorithm ${algorithm}, which compares them`, String(o.groupSize), '--group-size 8')
   if (algorithm !== 'ppo' && o.criticWarmupSteps > 0) refuse('--critic-warmup-steps', `0 with --algorithm ${algorithm}, which has no critic`, String(o.criticWarmupSteps), '--critic-warmup-steps 0')
   if (o.compat !== 'none' && (algorithm !== 'ppo' || rewardFrom !== 'model' || klIn !== 'reward')) refuse('--compat', '--algorithm ppo with rewards from a model and the KL penalty in them, as DeepSpeed-Chat has', `--algorithm ${algorithm}, --reward-from ${rewardFrom}, --kl-in ${klIn}`, '--compat none')
+  if (o.compat !== 'none' && o.normalizeRewards) refuse('--normalize-rewards', 'off with --compat, which pays scores as they are', 'on', '--compat none')
   if (rewardFrom === 'function' && o.rewardEnsemble.length > 0) refuse('--reward-ensemble', 'rewards from a model', '--reward-from function', '--reward-from both')
   if (klIn === 'loss' && o.klEstimator === 'k1') refuse('--kl-estimator', 'k2 or k3 with --kl-in loss: the gradient of k1 does not depend on the reference', 'k1', '--kl-estimator k3')
 }

@@ -5,6 +5,7 @@
 import { short } from '../base/progress.js'
 import type { Run } from '../base/run.js'
 import { RunningSums } from '../base/statistics.js'
+import type { RunningState } from '../base/statistics.js'
 import type { RunCheckpoint } from '../checkpoint/runCheckpoint.js'
 import { putBack, taken } from '../checkpoint/snapshot.js'
 import type { Snapshot } from '../checkpoint/snapshot.js'
@@ -12,8 +13,8 @@ import { epochOrder } from '../data/epochs.js'
 import type { PromptRow } from '../data/records.js'
 import { rowsFrom } from '../data/rowList.js'
 import type { RowList } from '../data/rowList.js'
-import { groupBaselined, logprobGap, makeRollouts, packRollouts, scoreRollouts, whitened } from '../engine/experience.js'
-import type { Experience, Rollout } from '../engine/experience.js'
+import { groupBaselined, logprobGap, makeRollouts, packRollouts, repaid, scoreRollouts, whitened } from '../engine/experience.js'
+import type { Experience, Rollout, ShapingOptions } from '../engine/experience.js'
 import { experienceTensors, storedExperience } from '../engine/experienceSnapshot.js'
 import { scoreLogprobs } from '../engine/logprobs.js'
 import { scorePadded, withWidths } from '../engine/paddedExperience.js'
@@ -67,6 +68,7 @@ interface LoopState {
   finished: number
   alarms: AlarmState
   klCoef: number
+  scores: RunningState
   current: Omit<Gathered, 'experience'> | null
 }
 
@@ -78,6 +80,8 @@ export class PpoLoop implements Disposable {
   #alarms = new Alarms()
   /** Of the penalty; --kl-target moves it. */
   #klCoef: number
+  /** Of every answer so far, for --normalize-rewards. */
+  #scores = new RunningSums()
   /** Of the actor's weights; null without --enable-ema. */
   average: WeightAverage | null = null
   #current: Gathered | null = null
@@ -147,12 +151,12 @@ export class PpoLoop implements Disposable {
     const rollouts = await this.#roll(prompts)
     const rolled = performance.now()
     const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : null
-    const scored = this.#withAdvantages(await this.#score(rollouts))
+    const scored = this.#withAdvantages(this.#normalized(await this.#score(rollouts)))
     // --compat: an answer in which nothing counts is left out, as DeepSpeed-Chat does
-    const experience = scored.filter((e) => e.counted?.includes(1) ?? true)
+    const experience = scored.filter((e) => (e.counted?.includes(1) ?? true) && !(this.options.maskTruncated && e.finish === 'length'))
     const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
     const about = { ...this.options, klCoef: this.#klCoef, klInReward: this.options.klIn === 'reward', rewardFunction: this.rewardFunction !== null }
-    const metrics = { ...describeExperience(experience, about), 'completions/dropped': scored.length - experience.length, ...seconds }
+    const metrics = { ...describeExperience(experience, about), 'objective/score_deviation': this.#scoreScale?.deviation ?? null, 'completions/dropped': scored.length - experience.length, ...seconds }
     if (experience.length > 0) this.#say(this.#alarms.seeExperience(readingOf(metrics)))
     showSamples(this.run, experience, { step: this.step, number: this.#finished }, this.models.actor.tokenizer, this.#shaping)
     return { experience, gap, metrics, epoch: 0, stepsBefore: this.step, done: 0 }
@@ -219,7 +223,7 @@ export class PpoLoop implements Disposable {
 
   #snapshot({ actor, critic }: Trainers, { rows, before }: Pick<LoopState, 'rows' | 'before'>): Record<string, Snapshot> {
     const { experience = [], ...current } = this.#current ?? {}
-    const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, alarms: this.#alarms.state, klCoef: this.#klCoef, current: this.#current && current }
+    const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, alarms: this.#alarms.state, klCoef: this.#klCoef, scores: this.#scores.state, current: this.#current && current }
     return { actor: actor.snapshot(), ...(critic && { critic: critic.snapshot() }), ...(this.average && { ema: { numbers: {}, tensors: this.average.buffers.map(({ name, tensor }) => taken(name, tensor)) } }), loop: { numbers: state, tensors: experienceTensors(experience) } }
   }
 
@@ -236,13 +240,27 @@ export class PpoLoop implements Disposable {
     this.#finished = state.finished
     this.#alarms = new Alarms(state.alarms)
     this.#klCoef = state.klCoef
+    this.#scores = RunningSums.from(state.scores)
     this.#current = state.current && { ...state.current, experience: await storedExperience(stored) }
     return state.before
   }
 
   /** How rewards are made of scores and KL now. */
-  get #shaping(): PpoOptions {
-    return { ...this.options, klCoef: this.options.klIn === 'reward' ? this.#klCoef : 0 }
+  get #shaping(): PpoOptions & ShapingOptions {
+    return { ...this.options, klCoef: this.options.klIn === 'reward' ? this.#klCoef : 0, scoreScale: this.#scoreScale }
+  }
+
+  /** Of --normalize-rewards; undefined without it. */
+  get #scoreScale(): { mean: number; deviation: number } | undefined {
+    const { mean, standardDeviation } = this.#scores
+    return this.options.normalizeRewards ? { mean, deviation: Math.max(standardDeviation, 1e-6) } : undefined
+  }
+
+  /** --normalize-rewards: scores are paid by mean and deviation of all so far, these ones included. */
+  #normalized(experience: Experience[]): Experience[] {
+    if (!this.options.normalizeRewards) return experience
+    this.#scores.addAll(experience.map((e) => e.score))
+    return experience.map((e) => repaid(e, this.#shaping))
   }
 
   #generation(): GenerateOptions {

@@ -84,3 +84,12 @@ test('a paired difference is told more sharply than two means', (t) => {
   t.throws(() => pairedDifference([1, 2], [1]), { instanceOf: ThreefoldError, message: /received 2 and 1 figures/ })
   t.throws(() => pairedDifference([], []), { instanceOf: ThreefoldError })
 })
+
+test('running sums go on from their state to the same bits', (t) => {
+  const numbers = Array.from({ length: 50 }, (_, i) => Math.sin(i) * 1e3 + 1e6)
+  const whole = new RunningSums().addAll(numbers)
+  const half = new RunningSums().addAll(numbers.slice(0, 20))
+  const rest = RunningSums.from(JSON.parse(JSON.stringify(half.state)) as typeof half.state).addAll(numbers.slice(20))
+  t.deepEqual([rest.count, rest.mean, rest.variance], [whole.count, whole.mean, whole.variance])
+  t.not(half.variance, whole.variance)
+})

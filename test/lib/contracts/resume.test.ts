@@ -51,7 +51,7 @@ async function cases(t: ExecutionContext): Promise<Record<string, Case>> {
     dpo: { stage: dpo as Stage, options: one, models: ['model'] },
     'dpo, reference asked before': { stage: dpo as Stage, options: { ...one, precomputeReference: true, lossType: 'ipo', lengthNormalize: true }, models: ['model'] },
     ppo: { stage: ppo as Stage, options: { ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: critic, dataPath: [data], evalFraction: 0.2, whitenAdvantages: true, checkLogprobs: true, enableEma: true, unsupervisedDatasetName: texts, unsupCoef: 0.5, criticDropout: 0.1, actorLoraDim: 2, criticLoraDim: 4, actorLoraModuleName: ['layers.1.'], klTarget: 0.05, klHorizon: 50, missingEosPenalty: 0.5, evalInterval: 3, saveSteps: 1, keepLast: 100 }, models: ['actor', 'critic', 'actor-ema'] },
-    'grpo with a function': { stage: ppo as Stage, options: { ...groups, algorithm: 'grpo', rewardFunction: judge, klTarget: 0.05, klHorizon: 50, enableEma: true }, models: ['actor', 'actor-ema'] },
+    'grpo with a function': { stage: ppo as Stage, options: { ...groups, normalizeRewards: true, maskTruncated: true, algorithm: 'grpo', rewardFunction: judge, klTarget: 0.05, klHorizon: 50, enableEma: true }, models: ['actor', 'actor-ema'] },
     'rloo with function and model': { stage: ppo as Stage, options: { ...groups, algorithm: 'rloo', rewardFunction: judge, rewardFrom: 'both', criticModelNameOrPath: critic }, models: ['actor'] },
   }
 }

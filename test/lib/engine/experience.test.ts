@@ -2,7 +2,7 @@
 import test from 'ava'
 
 import { packRows } from '../../../lib/data/packing.js'
-import { logprobGap, makeRollouts, packRollouts, scoreRollouts, whitened } from '../../../lib/engine/experience.js'
+import { logprobGap, makeRollouts, packRollouts, repaid, scoreRollouts, whitened } from '../../../lib/engine/experience.js'
 import type { ShapingOptions } from '../../../lib/engine/experience.js'
 import { lastTokens, scoreLogprobs, scoreValues } from '../../../lib/engine/logprobs.js'
 import { createDevice } from '../device.js'
@@ -81,4 +81,23 @@ test('the gap is the largest difference, over all rows', (t) => {
   t.is(logprobGap(rows, Float32Array.of(-1, -2, -0.5)), 0)
   t.is(logprobGap(rows, Float32Array.of(-1, -2.25, -0.625)), 0.25)
   t.is(logprobGap(rows, Float32Array.of(-1, -2, -1)), 0.5)
+})
+
+test('normalised scores are paid less their mean and by their deviation, as if the reward model had given them so', async (t) => {
+  using device = createDevice({ threads: 2 })
+  using actor = await freshModel(device, 'tiny')
+  using critic = await freshModel(device, 'tiny', { head: 'scalar', seed: 3 })
+  const rollouts = await makeRollouts(actor.decoder, randomPrompts(5, 6, 24), generation(24))
+  const models = { reference: actor.decoder, critic: critic.decoder, reward: critic.decoder }
+  const plain = await scoreRollouts(models, rollouts, 1, { ...shaping, rewardClip: 1 })
+  const scale = { mean: 0.7, deviation: 0.05 }
+  const clipped = plain.map((e) => Math.max(-1, Math.min(1, (e.score - 0.7) / 0.05)))
+  t.true(clipped.some((s) => Math.abs(s) === 1), 'the clip comes after')
+  for (const [i, e] of plain.entries()) {
+    const paid = repaid(e, { ...shaping, rewardClip: 1, scoreScale: scale })
+    t.is(paid.score, e.score, 'the score itself stays')
+    const asGiven = repaid({ ...e, score: clipped[i]! }, { ...shaping, rewardClip: 0 })
+    for (const k of e.advantages.keys()) t.true(Math.abs(paid.advantages[k]! - asGiven.advantages[k]!) < 1e-9)
+    t.deepEqual(repaid(e, { ...shaping, rewardClip: 1 }).advantages, e.advantages, 'the same shaping pays the same')
+  }
 })

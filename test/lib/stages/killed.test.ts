@@ -1,4 +1,4 @@
-// Contract 3 the hard way: `kill -9` at random moments of a small PPO run with what it has; each run goes on to the same end.
+// Contract 3 the hard way: `kill -9` at random moments of a small PPO run with all features on; each run goes on to the same end.
 // THREEFOLD_KILLS=100 npm test -- killed kills so many runs and prints the count.
 import { spawn } from 'node:child_process'
 import { readFile, readdir } from 'node:fs/promises'
@@ -9,6 +9,7 @@ import test from 'ava'
 import { RandomSequence } from '../../../lib/base/random.js'
 import { listCheckpoints } from '../../../lib/checkpoint/runCheckpoint.js'
 import { reward } from '../../../lib/stages/reward.js'
+import { writeLines } from '../data/support.js'
 import { readLines, makeSetting } from './support.js'
 
 const kills = Number(process.env['THREEFOLD_KILLS'] ?? 5)
@@ -44,6 +45,7 @@ test(`kill -9 at ${kills} random moments of PPO: each resumed run ends bit-equal
   t.timeout(60_000 + 30_000 * kills)
   const { folder, model, data } = await makeSetting(t)
   const critic = (await reward({ modelNameOrPath: model, dataPath: [data], maxSeqLen: 48, learningRate: 3e-3, maxSteps: 3, outputDir: join(folder, 'critic') })).model!
+  const texts = await writeLines(folder, 'texts.jsonl', Array.from({ length: 12 }, (_, i) => ({ text: `text ${'and more '.repeat(i % 3)}of number ${i}.` })))
   const options = {
     actorModelNameOrPath: model,
     criticModelNameOrPath: critic,
@@ -62,6 +64,13 @@ test(`kill -9 at ${kills} random moments of PPO: each resumed run ends bit-equal
     rewardClip: 0,
     actorGradientCheckpointing: true,
     enableEma: true,
+    unsupervisedDatasetName: texts,
+    unsupCoef: 0.5,
+    actorLoraDim: 3,
+    criticLoraDim: 2,
+    loraDropout: 0.2,
+    criticDropout: 0.1,
+    normalizeRewards: true,
     klTarget: 0.05,
     klHorizon: 50,
     stopKl: 0.01,

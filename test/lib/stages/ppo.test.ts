@@ -214,3 +214,13 @@ test('ppo: --reward-ensemble pays the mean less a share of the spread', async (t
   const plans = await Promise.all([[], [second]].map((rewardEnsemble) => planPpo({ ...base, rewardEnsemble })))
   t.true(plans[1]!.memory.parameters > plans[0]!.memory.parameters)
 })
+
+test('ppo: normalised scores and cut answers that teach nothing', async (t) => {
+  const { folder, actor, critic, data } = await trained(t)
+  const outputDir = join(folder, 'run')
+  await ppo({ ...small, maxAnswerSeqLen: 3, actorModelNameOrPath: actor, criticModelNameOrPath: critic, dataPath: [data], maxSteps: 6, normalizeRewards: true, maskTruncated: true, outputDir })
+  const lines = steps(await readLines(outputDir, 'metrics'))
+  t.true(column(lines, 'objective/score_deviation').every((x) => x > 0))
+  t.true(column(lines, 'completions/dropped').some((n) => n > 0) && column(lines, 'completions/clipped_ratio').every((x) => x === 0), 'what is left was not cut')
+  await failsWith(t, () => ppo({ ...small, actorModelNameOrPath: actor, criticModelNameOrPath: critic, dataPath: [data], normalizeRewards: true, compat: 'deepspeed-chat' }), '[--normalize-rewards]')
+})
