@@ -95,12 +95,12 @@ export class LoadedModel {
    * Writes the folder under a temporary name and swaps it in: a reader never sees half a model. Beside weights and config
    * it has the tokenizer's files, generation_config.json where it can generate, and the SHA-256 of each file.
    */
-  async save(folder: string): Promise<void> {
+  async save(folder: string, shardBytes = maxShardBytes): Promise<void> {
     const { decoder, family, config } = this
     await atomicFolder(folder, async (temporary) => {
       const saved = savedConfig(config, storedAs[decoder.dtype], { kind: decoder.headKind, architecture: family.architectures[decoder.headKind] })
       await writeFileAtomic(join(temporary, 'config.json'), saved.toString())
-      await writeSafetensorsFolder(temporary, weightSources(decoder, family), { maxShardBytes })
+      await writeSafetensorsFolder(temporary, weightSources(decoder, family), { maxShardBytes: shardBytes })
       await copyTokenizer(this.folder, temporary)
       if (decoder.headKind === 'logprob') await writeGenerationConfig(this.folder, temporary, this.special)
       await writeChecksums(temporary)

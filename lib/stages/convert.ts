@@ -1,6 +1,7 @@
 // `convert`: a checkpoint in another type, in files of another size, or from pytorch_model.bin to safetensors. Any model:
-// names and numbers go through as they are, except that DeepSpeed-Chat's reward models get stock names.
-import { dirname, join, resolve } from 'node:path'
+// names and numbers go through as they are, except that DeepSpeed-Chat's reward models get stock names. A LoRA adapter is merged
+// into its base.
+import { basename, dirname, join, resolve } from 'node:path'
 
 import { Interrupted, UsageError, fail } from '../base/errors.js'
 import { atomicFolder, ensureWritable, writeFileAtomic } from '../base/files.js'
@@ -20,8 +21,10 @@ import { isFloatDtype } from '../checkpoint/storedDtype.js'
 import { openWeights } from '../checkpoint/storedTensors.js'
 import type { StoredTensor } from '../checkpoint/storedTensors.js'
 import { copyTokenizer } from '../data/tokenizerFiles.js'
-import { resolveModel } from '../hub/resolve.js'
 import { familyOf } from '../model/families/registry.js'
+import { createDevice } from '../tensor/device.js'
+import type { DType } from '../tensor/device.js'
+import { findModel, openModel } from './openModel.js'
 import { hubHooks, silent } from './shared.js'
 import { convertOptions } from './useOptions.js'
 
@@ -40,7 +43,8 @@ const DTYPES: Readonly<Record<string, FloatDtype | null>> = { same: null, fp32: 
 export async function convert(given: Given<typeof convertOptions>, hooks: RunHooks = silent): Promise<ConvertResult> {
   const { model, outputDir, dtype, maxShardSize } = resolveOptions('convert', convertOptions, given)
   const maxShardBytes = parseSize(maxShardSize)
-  const folder = await resolveModel(model, hubHooks(hooks))
+  const { folder, adapter } = await findModel(model, hubHooks(hooks))
+  if (adapter) return mergeAdapter(model, folder, { outputDir, dtype, maxShardBytes }, hooks)
   const config = await readConfig(folder)
   const { entries } = await openWeights(folder)
   await ensureWritable(dirname(resolve(outputDir)))
@@ -60,6 +64,20 @@ export async function convert(given: Given<typeof convertOptions>, hooks: RunHoo
     await writeChecksums(temporary)
   })
   return { model: outputDir, tensors: tensors.length, bytes, files }
+}
+
+/** A LoRA adapter merged into its base, once: round(W0 + s B A) in the type asked for, or the base's own. */
+async function mergeAdapter(idOrPath: string, base: string, o: { outputDir: string; dtype: string; maxShardBytes: number }, hooks: RunHooks): Promise<ConvertResult> {
+  const stored = [...(await openWeights(base)).entries.values()].map((e) => e.dtype).find(isFloatDtype) ?? 'F32'
+  const own = stored === 'BF16' ? 'bf16' : stored === 'F16' ? 'fp16' : 'fp32'
+  await ensureWritable(dirname(resolve(o.outputDir)))
+  await expectReplaceable(o.outputDir)
+  using device = createDevice()
+  using model = await openModel(device, idOrPath, { dtype: o.dtype === 'same' ? own : (o.dtype as DType) }, hubHooks(hooks))
+  await model.save(o.outputDir, o.maxShardBytes)
+  const { entries } = await openWeights(o.outputDir)
+  const files = [...new Set([...entries.values()].map((e) => basename(e.file)))]
+  return { model: o.outputDir, tensors: entries.size, bytes: [...entries.values()].reduce((sum, e) => sum + tensorBytes(e), 0), files }
 }
 
 /** Stock names of a DeepSpeed-Chat reward model, and the class that they are of. */

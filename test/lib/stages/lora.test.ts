@@ -6,6 +6,7 @@ import test from 'ava'
 
 import { pathExists } from '../../../lib/base/files.js'
 import { SafetensorsFile } from '../../../lib/checkpoint/safetensors.js'
+import { convert } from '../../../lib/stages/convert.js'
 import { Model } from '../../../lib/stages/model.js'
 import { ppo } from '../../../lib/stages/ppo.js'
 import { reward } from '../../../lib/stages/reward.js'
@@ -35,6 +36,13 @@ test('sft: the adapter and its base give the numbers of the merged model, and tr
   const merged = await scoreOf(join(one, 'model'))
   t.deepEqual(await scoreOf(join(one, 'adapter')), merged)
   t.notDeepEqual(await scoreOf(model), merged)
+
+  // convert merges an adapter, in the base's own type or another
+  const converted = await convert({ model: join(one, 'adapter'), outputDir: join(folder, 'converted') })
+  t.deepEqual(await scoreOf(join(folder, 'converted')), merged)
+  t.is(converted.tensors, (await SafetensorsFile.open(join(one, 'model', 'model.safetensors'))).entries.size)
+  await convert({ model: join(one, 'adapter'), outputDir: join(folder, 'half'), dtype: 'bf16' })
+  t.is((await SafetensorsFile.open(join(folder, 'half', 'model.safetensors'))).entry('model.decoder.layers.0.fc1.weight').dtype, 'BF16')
 
   // the factors go on: at rate 0 they are what they were, and the base is the first one
   await sft({ ...brief, modelNameOrPath: join(one, 'adapter'), dataPath: [data], loraDim: 4, loraLearningRate: 0, maxSteps: 1, outputDir: join(folder, 'two') })
