@@ -14,7 +14,7 @@ import { ppo } from '../../dist/stages/ppo.js'
 import { createDevice } from '../../dist/tensor/device.js'
 
 const { values } = parseArgs({ options: { seeds: { type: 'string', default: '1,2,3' }, folder: { type: 'string', default: 'runs/epochs' }, out: { type: 'string' } } })
-const settings = { ...plan.ppo, ppoEpochs: 4, generationBatches: 2, perDeviceGenerationBatchSize: 128, actorLearningRate: plan.ppo.actorLearningRate / 8, numTrainEpochs: 5 }
+const settings = { ...plan.ppo, ppoEpochs: 4, generationBatches: 2, perDeviceGenerationBatchSize: 128, actorLearningRate: plan.ppo.actorLearningRate / 10, numTrainEpochs: 5, numWarmupSteps: 120, clipRange: 0.1, stopKl: 0.003 }
 const machine = { device: 'cpu', dtype: 'fp32', threads: 0 }
 const lines = (folder) => readFileSync(join(folder, 'metrics.jsonl'), 'utf8').trimEnd().split('\n').map((line) => JSON.parse(line))
 
