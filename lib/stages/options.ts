@@ -7,7 +7,6 @@ import { klEstimators } from '../rlhf/kl.js'
 import { defaultDtype, devicePattern } from '../tensor/device.js'
 
 const ZERO = 'ZeRO sharding'
-const FEATURES = 'the full set of training features'
 
 /** Where and how to run. */
 export const machineOptions = {
@@ -71,7 +70,7 @@ const everyProgram = {
   deepspeed: option.unused(false, 'there is no DeepSpeed below'),
   deepspeedConfig: option.optionalText('ds_config.json: what has a meaning here is taken from it, "auto" is the value of the flag'),
   offload: option.later(false, ZERO),
-  addEotToken: option.later(false, FEATURES),
+  addEotToken: option.unused(false, "every answer ends with the tokenizer's own end token, which is one token"),
   computeFp32Loss: option.unused(true, 'the loss is always fp32'),
 }
 
@@ -82,7 +81,7 @@ const oneModel = {
 
 const sftLater = {
   ...oneModel,
-  eotToken: option.unused(null, 'a detail of --add-eot-token, which is off'),
+  eotToken: option.unused(null, "every answer ends with the tokenizer's own end token"),
 }
 
 const rewardLater = {
