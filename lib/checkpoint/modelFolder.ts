@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { fail } from '../base/errors.js'
 import { failOnFile, pathExists } from '../base/files.js'
 import { tokenizerFileNames } from '../data/tokenizerFiles.js'
+import { isAdapterFile } from '../hub/select.js'
 import type { ConfigJson } from '../model/config.js'
 import type { HeadKind } from '../model/spec.js'
 import { checksumsName } from './checksums.js'
@@ -58,4 +59,4 @@ export async function expectReplaceable(folder: string): Promise<void> {
 }
 
 const isModelFile = (name: string): boolean =>
-  ['config.json', generationConfigName, checksumsName].includes(name) || weightFileName.test(name) || (tokenizerFileNames as readonly string[]).includes(name)
+  ['config.json', generationConfigName, checksumsName].includes(name) || weightFileName.test(name) || isAdapterFile(name) || (tokenizerFileNames as readonly string[]).includes(name)

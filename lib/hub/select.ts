@@ -28,5 +28,9 @@ export function modelFileNames(names: readonly string[]): string[] {
 /** True for a weight file of a model. */
 export const isWeights = (name: string): boolean => weightForms.some((pattern) => pattern.test(name)) && !name.endsWith('.json')
 
-/** Files of a LoRA adapter in PEFT's format: one pair of them instead of config.json and weights. */
-export const adapterFileNames = (names: readonly string[]): string[] => (names.includes('config.json') || !names.includes('adapter_config.json') ? [] : names.filter((name) => /^adapter_(?:config\.json|model\.safetensors)$/.test(name) || (name === 'adapter_model.bin' && !names.includes('adapter_model.safetensors'))))
+/** A file of a LoRA adapter in PEFT's format. */
+export const isAdapterFile = (name: string): boolean => /^adapter_(?:config\.json|model\.(?:safetensors|bin))$/.test(name)
+
+/** Those of a LoRA adapter, which has them instead of config.json and weights: safetensors, or .bin where there is none. */
+export const adapterFileNames = (names: readonly string[]): string[] =>
+  names.includes('config.json') || !names.includes('adapter_config.json') ? [] : names.filter((name) => isAdapterFile(name) && !(name === 'adapter_model.bin' && names.includes('adapter_model.safetensors')))

@@ -114,7 +114,7 @@ function eventsFolder({ outputDir, enableTensorboard, tensorboardPath }: Tensorb
 export async function withRun<T>(stage: string, options: SaveOptions & TensorboardOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
   // what the stage will save must not take the place of something else: said before the work, not after it
   if (options.outputDir !== null)
-    for (const name of ['model', 'actor', 'actor-ema', 'critic']) await expectReplaceable(join(options.outputDir, name))
+    for (const name of ['model', 'adapter', 'actor', 'actor-adapter', 'actor-ema', 'critic', 'critic-adapter']) await expectReplaceable(join(options.outputDir, name))
   const events = eventsFolder(options)
   const resumed = await findCheckpoint(stage, options)
   const run = await Run.open(stage, options.outputDir, options, hooks, resumed?.state, events)

@@ -228,7 +228,7 @@ test('two processes at once end with one whole file each can read', async (t) =>
   const { hub, cache, options } = await setting(t)
   hub.faults.set('model.safetensors', [{ cut: 50_000 }, { cut: 90_000 }, { cut: 10 }])
   const script = `import { resolveModel } from './lib/hub/resolve.ts'
-    resolveModel('owner/name', { tries: 3, waitMs: 5 }).then((folder) => console.log(folder))`
+    resolveModel('owner/name', { tries: 8, waitMs: 5 }).then((folder) => console.log(folder))`
   const run = async (): Promise<string> => {
     const child = spawn(process.execPath, ['--import=tsx', '--input-type=module', '-e', script], { env: { ...process.env, ...options.env }, stdio: ['ignore', 'pipe', 'inherit'] })
     let text = ''

@@ -92,6 +92,15 @@ test('reward and ppo: the value head goes with the factors, and every adapter is
   await failsWith(t, () => ppo({ ...rollouts, actorModelNameOrPath: model, criticModelNameOrPath: join(rm, 'model'), dataPath: [data], criticLoraDim: 2, criticLoraModuleName: ['attention'] }), '[--critic-lora-module-name] expected parts of the names of linear modules, received "attention"')
 })
 
+test('an adapter takes the place of an older one and of nothing else', async (t) => {
+  const { folder, model, data } = await makeSetting(t)
+  const run = { ...brief, modelNameOrPath: model, dataPath: [data], loraDim: 2, maxSteps: 1, resume: 'never' as const, outputDir: join(folder, 'run') }
+  await sft(run)
+  await sft(run)
+  await writeFile(join(folder, 'run', 'adapter', 'notes.txt'), 'mine')
+  await failsWith(t, () => sft(run), 'a folder with notes.txt in it')
+})
+
 test('where more than the factors was trained, there is no adapter', async (t) => {
   const { folder, model, data } = await makeSetting(t)
   await sft({ ...brief, onlyOptimizeLora: false, modelNameOrPath: model, dataPath: [data], loraDim: 2, maxSteps: 2, outputDir: join(folder, 'run') })
