@@ -117,7 +117,7 @@ function check(key: string, o: Option<unknown>, given: unknown): unknown {
     }
     case 'later':
       if (!o.noops || o.noops.some((n) => sameValue(n, given))) return o.default
-      return wrong(`${o.noops.map(String).join(' or ')} in this version`, `leaving it out; it comes with ${o.comesWith}`)
+      return wrong(`${o.noops.filter((n) => n !== '').map(String).join(' or ')} in this version`, `leaving it out; it comes with ${o.comesWith}`)
   }
 }
 

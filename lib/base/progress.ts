@@ -17,6 +17,8 @@ export function clock(seconds: number): string {
 
 export class Progress {
   #started = Date.now()
+  /** Of the work: what was done before the clock started. */
+  #before = 0
   #lastShown = 0
   #live = false
 
@@ -25,9 +27,10 @@ export class Progress {
     private readonly quiet = false,
   ) {}
 
-  /** A new bar: the clock for "time left" starts now. */
-  start(): void {
+  /** A new bar: the clock for "time left" starts now, with `done` of the work done already. */
+  start(done = 0): void {
     this.#started = Date.now()
+    this.#before = done
     this.#lastShown = 0
   }
 
@@ -39,13 +42,13 @@ export class Progress {
     if (!last && now - this.#lastShown < (this.output.isTTY ? LIVE_INTERVAL_MS : PLAIN_INTERVAL_MS)) return
     this.#lastShown = now
     const elapsed = (now - this.#started) / 1000
-    const left = done > 0 ? ` left ${clock((elapsed / done) * (total - done))}` : ''
+    const left = done > this.#before ? ` left ${clock((elapsed / (done - this.#before)) * (total - done))}` : ''
     const line = `${label} ${done}/${total}  ${fields.join('  ')} ${last ? ` took ${clock(elapsed)}` : left}`
     if (!this.output.isTTY) {
       this.output.write(line + '\n')
       return
     }
-    this.output.write(`\r\x1b[K${line.slice(0, (this.output.columns ?? 80) - 1)}`)
+    this.output.write(`\r\x1b[K${line.slice(0, (this.output.columns || 80) - 1)}`)
     this.#live = true
     if (last) this.#endLive()
   }

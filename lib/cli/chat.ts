@@ -2,7 +2,7 @@
 import { createInterface } from 'node:readline'
 import type { Interface } from 'node:readline'
 
-import { Interrupted } from '../base/errors.js'
+import { Interrupted, fail } from '../base/errors.js'
 import { resolveOptions } from '../base/options.js'
 import type { Resolved } from '../base/options.js'
 import { renderMessages } from '../data/chatTemplate.js'
@@ -24,6 +24,8 @@ export async function chat(given: Record<string, unknown>, context: Context): Pr
   const options = resolveOptions('chat', chatOptions, given)
   const { model: folder, device, dtype, threads } = options
   using model = await Model.load(folder, { device, dtype: dtype as DType, threads, ...hubHooks(context.hooks) })
+  if (model.isRewardModel) fail('chat', `a language model in ${folder}`, 'a reward model, which cannot answer', 'the SFT or actor model')
+  if (!model.tokenizer) fail('chat', `a tokenizer in ${folder}`, 'none', 'a folder with tokenizer.json')
   noteIgnored(model, context.hooks)
   const talk = new Conversation(model, options)
   const lines = createInterface({ input: process.stdin, output: process.stderr, terminal: process.stdin.isTTY === true, prompt: '> ' })

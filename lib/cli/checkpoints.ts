@@ -28,7 +28,7 @@ export const convert: CommandSpec = {
   aliases: modelAlias,
   async run(given, { hooks }) {
     const result = await (await import('../stages/convert.js')).convert(asGiven(given), hooks)
-    return { json: result, text: `${result.tensors} tensors, ${bytes(result.bytes)} in ${result.files.length === 1 ? result.files[0]! : `${result.files.length - 1} files`}: ${result.model}` }
+    return { json: result, text: `${result.tensors} tensors, ${bytes(result.bytes)} in ${result.files.length === 1 ? result.files[0]! : `${result.files.filter((name) => !name.endsWith('.json')).length} files`}: ${result.model}` }
   },
 }
 

@@ -86,5 +86,8 @@ async function runCommand(spec: CommandSpec, all: Record<string, unknown>): Prom
 // whoever read the progress is gone, which must not end a run
 process.stderr.on('error', () => undefined)
 // `threefold generate | head`: the reader is gone, which is no error of ours
-process.stdout.on('error', (error: NodeJS.ErrnoException) => process.exit(error.code === 'EPIPE' ? 0 : 1))
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') process.stderr.write(`[stdout] expected room for the output, received ${error.code ?? error.message}. Try another place, or --output.\n`)
+  process.exit(error.code === 'EPIPE' ? 0 : 1)
+})
 process.exitCode = await main(process.argv.slice(2))

@@ -8,7 +8,7 @@
  * Sources: Weyl, "Ueber die Gleichverteilung von Zahlen mod. Eins" (1916); in 32 bits it is the Fibonacci hashing of Knuth,
  * The Art of Computer Programming, vol. 3, section 6.4.
  */
-import { fail } from '../base/errors.js'
+import { UsageError, fail } from '../base/errors.js'
 import { RandomSequence, randomPurpose, seededShuffle, streamNumber } from '../base/random.js'
 
 export interface SplitOptions {
@@ -40,7 +40,7 @@ const usable = (numbers: readonly number[], count: number): boolean =>
 /** Reads "2,4,4" into numbers. `steps` is how many shares there must be. */
 export function parseDataSplit(text: string, steps = 3): number[] {
   const shares = numbersIn(text)
-  if (!usable(shares, steps)) fail('--data-split', `${steps} numbers of at least 0, not all 0, with commas between them`, JSON.stringify(text), '--data-split 2,4,4')
+  if (!usable(shares, steps)) throw new UsageError('--data-split', `${steps} numbers of at least 0, not all 0, with commas between them`, JSON.stringify(text), '--data-split 2,4,4')
   return shares
 }
 

@@ -113,7 +113,7 @@ export class Values {
     const { model } = this
     using scope = new Scope()
     const slot = model.head.slot('value.weight')
-    const grad = model.head.grads?.view(slot.offset, [model.spec.embedWidth]) ?? null
+    const grad = (model.head.grads?.view(slot.offset, [model.spec.embedWidth]) ?? model.lora?.valueGrad()) ?? null
     const dhidden = native().valuesBackward(model.device, {
       hidden: this.hidden,
       weight: scope.own(Values.#weight(model)),

@@ -239,6 +239,12 @@ export class Lora {
     return Array.from(this.#bases, ([name, base]) => ({ name: `base.${name}`, tensor: base.view(0, [Math.min(16, numel(base.shape))]) }))
   }
 
+  /** The gradient [E] of a value head that trains while the rest of its unit is frozen; the caller disposes it. */
+  valueGrad(): Tensor | null {
+    const [head] = this.#others
+    return head?.grads?.view(0, [head.layout.size]) ?? null
+  }
+
   #of(layer: number): LoraModule[] {
     return this.modules.filter((m) => m.layer === layer)
   }

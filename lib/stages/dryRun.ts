@@ -24,6 +24,7 @@ import { dpoOptions, ppoOptions, pretrainOptions, rewardOptions, sftOptions } fr
 import { loraOf } from './loop.js'
 import { actorLora, criticLora, wantedModels } from './ppoModels.js'
 import { checkPpo } from './ppo.js'
+import { PretrainingMix } from './pretrainingMix.js'
 import { rowsOf } from './rows.js'
 import type { RowOptions } from './rows.js'
 import { hubHooks, loadSpec, silent, totalSteps } from './shared.js'
@@ -171,6 +172,7 @@ export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewSty
   const source = await open(o.actorModelNameOrPath, Infinity, style.hooks ?? silent)
   const { spec } = source
   await checkPpo(o)
+  await PretrainingMix.find(o, style.hooks ?? silent)
   const wants = wantedModels(o)
   // the critic and the reward model, or whichever of them is wanted
   const critic = wants.critic || wants.reward ? (await open(o.criticModelNameOrPath!, Infinity, style.hooks ?? silent)).spec : null

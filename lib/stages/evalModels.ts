@@ -12,7 +12,6 @@ import { RowEncoder } from '../data/rowIds.js'
 import { tokenizeRows } from '../data/tokenize.js'
 import type { RowKind } from '../data/tokenize.js'
 import type { Tokenizer } from '../data/tokenizer.js'
-import { resolveModel } from '../hub/resolve.js'
 import { readSpec } from '../model/families/registry.js'
 import type { HeadKind } from '../model/spec.js'
 import type { EvalAnswer, PerplexityFigures, RewardFigures } from './evalFigures.js'
@@ -21,6 +20,7 @@ import type { evalOptions } from './evalOptions.js'
 import type { EvalPrompt } from './evalRows.js'
 import type { Model, Score } from './model.js'
 import { describeReport } from './rows.js'
+import { findModel } from './openModel.js'
 import { noteIgnored, openModel, parseIds, parseLogitBias, signalOf } from './score.js'
 import { hubHooks } from './shared.js'
 
@@ -39,18 +39,18 @@ export interface Candidate {
 
 /** Everything but the weights. Errors: as of loading; a model of the other kind, told before any work. */
 export async function openCandidate(flag: string, name: string, head: HeadKind, hooks: RunHooks): Promise<Candidate> {
-  const folder = await resolveModel(name, hubHooks(hooks))
+  const { folder, adapter } = await findModel(name, hubHooks(hooks))
   const { json } = await readConfig(folder)
   const { spec } = readSpec(json, join(folder, 'config.json'))
   const kinds = { logprob: 'a language model', scalar: 'a reward model' }
-  const found = storedHead(json, await openWeights(folder))
+  const found = adapter ? (adapter.scalar ? 'scalar' : 'logprob') : storedHead(json, await openWeights(folder))
   if (found !== head) fail(flag, `${kinds[head]} in ${name}`, kinds[found], head === 'scalar' ? 'the folder that threefold reward wrote' : `--reward-model ${name}, or the SFT or actor model here`)
   const tokenizer = await tokenizerFor(folder, spec)
   return { name, folder, tokenizer, encoder: new RowEncoder({ tokenizer, vocabSize: spec.vocab }), vocabSize: spec.vocab, maxPositions: spec.maxPositions }
 }
 
 /** Loads a candidate's weights. */
-export const load = (candidate: Candidate, options: EvalOptions, hooks: RunHooks): Promise<Model> => openModel({ ...options, model: candidate.folder }, hooks)
+export const load = (candidate: Candidate, options: EvalOptions, hooks: RunHooks): Promise<Model> => openModel({ ...options, model: candidate.name }, hooks)
 
 /** Token rows within --max-seq-len and the model's positions; what is dropped is said. */
 export async function tokenRows<Row>(kind: RowKind<Row>, rows: readonly RawRow[], { name, tokenizer, vocabSize, maxPositions }: Candidate, options: EvalOptions, hooks: RunHooks): Promise<Row[]> {

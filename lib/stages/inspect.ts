@@ -20,11 +20,11 @@ import { openStageData } from '../data/stageData.js'
 import type { RowMaker } from '../data/tokenize.js'
 import { rowKinds } from '../data/tokenize.js'
 import { Tokenizer } from '../data/tokenizer.js'
-import { resolveModel } from '../hub/resolve.js'
 import type { ConfigJson } from '../model/config.js'
 import { readSpec } from '../model/families/registry.js'
 import type { DecoderSpec, HeadKind } from '../model/spec.js'
 import { planMemory } from './memory.js'
+import { findModel } from './openModel.js'
 import { hubHooks, loadSpec, silent } from './shared.js'
 import { inspectOptions } from './useOptions.js'
 
@@ -71,7 +71,7 @@ export interface RowsInspection {
 /** Opens a checkpoint without loading it. Errors: files that are not there or damaged; a model that is not supported is no error. */
 export async function inspectModel(given: Given<typeof inspectOptions>, hooks: RunHooks = silent): Promise<ModelInspection> {
   const { model } = resolveOptions('inspect', inspectOptions, given)
-  const folder = await resolveModel(model, hubHooks(hooks))
+  const { folder } = await findModel(model, hubHooks(hooks))
   const { json: config } = await readConfig(folder)
   const weights = await openWeights(folder)
   const { spec, problem } = specOf(config, folder)

@@ -125,7 +125,7 @@ export async function trainLoop<E>({ run, saves }: Training, { decoder, kept, ro
     const loop = stored ?? { rows, before: await evaluate(0) }
     const snapshot = (): Record<string, Snapshot> => ({ model: trainer.snapshot(), loop: { numbers: { ...loop }, tensors: [] }, ...kept?.parts() })
     const throughput = new Throughput()
-    run.progress.start()
+    run.progress.start(resumed?.state.step)
     let done = resumed?.state.step ?? 0
     for (const chosen of stepsOf(rows, perStep, options, done)) {
       if (run.stopped) break
@@ -163,8 +163,8 @@ function loopState<E>(checkpoint: RunCheckpoint, rows: number): { rows: number; 
 }
 
 /** The order of rows follows from how many there are: with others, a run does not go on but wanders off. */
-export function expectSameRows(checkpoint: RunCheckpoint, then: number, now: number): void {
-  if (then !== now) fail('--data-path', `the ${then} rows of the run that ${checkpoint.folder} is of`, `${now}`, 'the same data to go on, or --resume never to start anew')
+export function expectSameRows(checkpoint: RunCheckpoint, then: number, now: number, flag = '--data-path'): void {
+  if (then !== now) fail(flag, `the ${then} rows of the run that ${checkpoint.folder} is of`, `${now}`, 'the same data to go on, or --resume never to start anew')
 }
 
 type LoraFlags = Pick<StageOptions, 'loraDim' | 'loraModuleName' | 'loraAlpha' | 'loraDropout' | 'onlyOptimizeLora'>
@@ -174,7 +174,7 @@ export const loraOf = ({ loraDim: dim, loraModuleName: modules, loraAlpha: alpha
 /** Saves D/model, and D/adapter where factors are all that was trained. Errors: Interrupted, with the folder, where Ctrl-C ended the training. */
 export async function finishStage(run: Run, model: LoadedModel, { outputDir, modelNameOrPath }: StageOptions): Promise<string | null> {
   const folder = await saveModel(model, outputDir)
-  await saveFactors(model, modelNameOrPath, outputDir)
+  await saveFactors(run, model, modelNameOrPath, outputDir)
   run.throwIfStopped(folder)
   return folder
 }

@@ -46,10 +46,11 @@ export async function findModel(idOrPath: string, options: ResolveOptions): Prom
 }
 
 /** What an adapter names as its base: a hub id as it is, a folder by its whole path; an adapter has the base of the one it goes on from. */
-export async function baseOf(idOrPath: string): Promise<string> {
-  if (!(await pathExists(idOrPath))) return idOrPath
-  const adapter = (await pathExists(join(idOrPath, 'config.json'))) ? null : await readAdapter(idOrPath)
-  return adapter?.base ?? resolve(idOrPath)
+export async function baseOf(idOrPath: string, hub: ResolveOptions): Promise<string> {
+  const { folder, adapter } = await findModel(idOrPath, { ...hub, weights: false })
+  const named = adapter?.base ?? idOrPath
+  const local = (await pathExists(named)) || (adapter !== null && (await pathExists(join(adapter.folder, named))))
+  return local ? resolve(folder) : named
 }
 
 /**
@@ -96,5 +97,5 @@ function expectSame({ decoder, family }: LoadedModel, { dim, alpha, folder }: Ad
   if (lora.modules.length === 0) return
   const chosen = modulesOf(decoder, family, lora).map((m) => m.name)
   const own = decoder.lora!.modules.map((m) => m.name)
-  if (chosen.join() !== own.join()) refuse(flagOf(lora, 'loraModuleName'), `the ${own.length} modules`, `${chosen.length}`)
+  if (chosen.join() !== own.join()) fail(flagOf(lora, 'loraModuleName'), `the ${own.length} modules of the adapter ${folder}`, `${chosen.length}`, 'leaving it out, or the adapter\'s base to start another')
 }

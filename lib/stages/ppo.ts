@@ -58,8 +58,8 @@ export async function ppo(given: Given<typeof ppoOptions>, hooks: RunHooks = sil
     const { before, after } = await loop.train(train, held)
     const actor = await saveModel(models.actor, options.outputDir, 'actor')
     const critic = models.critic && (await saveModel(models.critic, options.outputDir, 'critic'))
-    await saveFactors(models.actor, options.actorModelNameOrPath, options.outputDir, 'actor-adapter')
-    if (models.critic) await saveFactors(models.critic, options.criticModelNameOrPath!, options.outputDir, 'critic-adapter')
+    await saveFactors(run, models.actor, options.actorModelNameOrPath, options.outputDir, 'actor-adapter')
+    if (models.critic) await saveFactors(run, models.critic, options.criticModelNameOrPath!, options.outputDir, 'critic-adapter')
     loop.average?.apply(models.actor.decoder)
     const actorEma = loop.average ? await saveModel(models.actor, options.outputDir, 'actor-ema') : null
     run.throwIfStopped(actor)

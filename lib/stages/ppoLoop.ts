@@ -62,6 +62,8 @@ interface Trainers {
 /** Of a checkpoint, besides the models and the experience at hand. */
 interface LoopState {
   rows: number
+  /** Mixed in; null without any. */
+  texts: number | null
   before: HeldOut | null
   rollouts: number
   /** Experiences that are learnt from and gone. */
@@ -120,7 +122,7 @@ export class PpoLoop implements Disposable {
       const resumed = saves.begin(models.actor.decoder.device)
       const before = resumed ? await this.#restore(resumed, trainers, prompts.length) : await this.evaluate(held, 0)
       const snapshot = (): Record<string, Snapshot> => this.#snapshot(trainers, { rows: prompts.length, before })
-      run.progress.start()
+      run.progress.start(this.step)
       for (const chosen of stepsOf(prompts.length, perExperience, loop, this.#finished)) {
         if (run.stopped || this.#ended(trainers, total)) break
         const started = performance.now()
@@ -153,11 +155,12 @@ export class PpoLoop implements Disposable {
     const gap = this.options.checkLogprobs ? await this.#fullGap(rollouts) : null
     const scored = this.#withAdvantages(this.#normalized(await this.#score(rollouts)))
     // --compat: an answer in which nothing counts is left out, as DeepSpeed-Chat does
-    const experience = scored.filter((e) => (e.counted?.includes(1) ?? true) && !(this.options.maskTruncated && e.finish === 'length'))
+    const learnt = scored.filter((e) => (e.counted?.includes(1) ?? true) && !(this.options.maskTruncated && e.finish === 'length'))
+    const experience = this.options.whitenAdvantages ? whitened(learnt) : learnt
     const seconds = { 'timing_s/gen': (rolled - started) / 1000, 'timing_s/experience': (performance.now() - rolled) / 1000 }
-    const about = { ...this.options, klCoef: this.#klCoef, klInReward: this.options.klIn === 'reward', rewardFunction: this.rewardFunction !== null }
-    const metrics = { ...describeExperience(experience, about), 'objective/score_deviation': this.#scoreScale?.deviation ?? null, 'completions/dropped': scored.length - experience.length, ...seconds }
-    if (experience.length > 0) this.#say(this.#alarms.seeExperience(readingOf(metrics)))
+    const about = { ...this.options, scoreScale: this.#scoreScale, klCoef: this.#klCoef, klInReward: this.options.klIn === 'reward', rewardFunction: this.rewardFunction !== null }
+    const metrics = { ...describeExperience(scored, experience, about), 'objective/score_deviation': this.#scoreScale?.deviation ?? null, 'completions/dropped': scored.length - experience.length, ...seconds }
+    this.#say(this.#alarms.seeExperience(readingOf(metrics)))
     showSamples(this.run, experience, { step: this.step, number: this.#finished }, this.models.actor.tokenizer, this.#shaping)
     return { experience, gap, metrics, epoch: 0, stepsBefore: this.step, done: 0 }
   }
@@ -223,7 +226,7 @@ export class PpoLoop implements Disposable {
 
   #snapshot({ actor, critic }: Trainers, { rows, before }: Pick<LoopState, 'rows' | 'before'>): Record<string, Snapshot> {
     const { experience = [], ...current } = this.#current ?? {}
-    const state = { rows, before, rollouts: this.#rollouts, finished: this.#finished, alarms: this.#alarms.state, klCoef: this.#klCoef, scores: this.#scores.state, current: this.#current && current }
+    const state = { rows, texts: this.mix?.size ?? null, before, rollouts: this.#rollouts, finished: this.#finished, alarms: this.#alarms.state, klCoef: this.#klCoef, scores: this.#scores.state, current: this.#current && current }
     return { actor: actor.snapshot(), ...(critic && { critic: critic.snapshot() }), ...(this.average && { ema: { numbers: {}, tensors: this.average.buffers.map(({ name, tensor }) => taken(name, tensor)) } }), loop: { numbers: state, tensors: experienceTensors(experience) } }
   }
 
@@ -235,6 +238,7 @@ export class PpoLoop implements Disposable {
     const stored = await checkpoint.part('loop')
     const state = stored.numbers as unknown as LoopState
     expectSameRows(checkpoint, state.rows, rows)
+    if (this.mix && state.texts !== null) expectSameRows(checkpoint, state.texts, this.mix.size, '--unsupervised-dataset-name')
     this.step = checkpoint.state.step
     this.#rollouts = state.rollouts
     this.#finished = state.finished
@@ -293,17 +297,16 @@ export class PpoLoop implements Disposable {
     if (padId === null) for (const part of pieces(judged, o.perDeviceTrainingBatchSize)) experience.push(...(await scoreRollouts(models.scoring, part, o.temperature, shaping)))
     else {
       const all = { ...models.scoring, actor: models.actor.decoder } as PaddedModels // checkPpo saw that there is a critic and a reward model
-      for (const part of pieces(withWidths(judged, o.perDeviceGenerationBatchSize), o.perDeviceTrainingBatchSize)) experience.push(...(await scorePadded(all, part, padId, o.temperature, shaping)))
+      for (const part of pieces(withWidths(judged, o.perDeviceGenerationBatchSize * o.groupSize), o.perDeviceTrainingBatchSize)) experience.push(...(await scorePadded(all, part, padId, o.temperature, shaping)))
     }
     return experience
   }
 
   /** What the actor learns from: against the critic (already there), or against the other answers to the prompt. */
   #withAdvantages(experience: Experience[]): Experience[] {
-    const { algorithm, groupSize, grpoScaleRewards, whitenAdvantages } = this.options
+    const { algorithm, groupSize, grpoScaleRewards } = this.options
     const baseline = algorithm === 'rloo' ? 'leaveOneOut' : grpoScaleRewards === 'group' ? 'scaled' : 'unscaled'
-    const against = algorithm === 'ppo' ? experience : groupBaselined(experience, groupSize, baseline)
-    return whitenAdvantages ? whitened(against) : against
+    return algorithm === 'ppo' ? experience : groupBaselined(experience, groupSize, baseline)
   }
 
   /** Contract 1 for every row: the trainer's forward against what the sampler recorded. */

@@ -31,20 +31,24 @@ export interface ExperienceOptions {
   groupSize: number
   /** Of how scores come about. */
   rewardFunction: boolean
+  /** How scores are paid, where not as they are. */
+  scoreScale?: { mean: number; deviation: number } | undefined
 }
 
-export function describeExperience(experience: readonly Experience[], { klCoef, klInReward, rewardClip, groupSize, rewardFunction }: ExperienceOptions): ExperienceMetrics {
+/** Of all answers; `learnt` are those that are not left out of the updates. */
+export function describeExperience(experience: readonly Experience[], learnt: readonly Experience[], o: ExperienceOptions): ExperienceMetrics {
+  const { klCoef, klInReward, rewardClip, groupSize, rewardFunction, scoreScale: scale = { mean: 0, deviation: 1 } } = o
   const mean = (of: (e: Experience) => number): number => experience.reduce((s, e) => s + of(e), 0) / experience.length
   const scores = mean((e) => e.score)
   const kl = mean((e) => e.kl)
   const length = mean((e) => e.answer.length)
-  const hasCritic = (experience[0]?.values.length ?? 0) > 0
+  const hasCritic = (learnt[0]?.values.length ?? 0) > 0
   const penalty = klInReward ? klCoef * kl : 0
   const spread = groupSize > 1 ? groupSpread(experience.map((e) => e.score), groupSize) : null
   return {
     'objective/scores': scores,
     'objective/score_spread': mean((e) => e.spread),
-    'objective/score_clipfrac': mean((e) => (rewardClip > 0 && Math.abs(e.score) > rewardClip ? 1 : 0)),
+    'objective/score_clipfrac': mean((e) => (rewardClip > 0 && Math.abs((e.score - scale.mean) / scale.deviation) > rewardClip ? 1 : 0)),
     'rewards/function': rewardFunction ? mean((e) => e.functionScore ?? 0) : null,
     reward_std: spread?.std ?? null,
     frac_reward_zero_std: spread?.zeroShare ?? null,
@@ -57,8 +61,8 @@ export function describeExperience(experience: readonly Experience[], { klCoef, 
     'completions/clipped_ratio': mean((e) => (e.finish === 'length' ? 1 : 0)),
     'critic/vf_explained_var': hasCritic
       ? explainedVariance(
-          experience.flatMap((e) => Array.from(e.values)),
-          experience.flatMap((e) => Array.from(e.returns)),
+          learnt.flatMap((e) => Array.from(e.values)),
+          learnt.flatMap((e) => Array.from(e.returns)),
         )
       : null,
   }

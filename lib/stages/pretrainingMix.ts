@@ -4,7 +4,7 @@ import { join } from 'node:path'
 
 import { fail } from '../base/errors.js'
 import { pathExists } from '../base/files.js'
-import type { Run } from '../base/run.js'
+import type { Run, RunHooks } from '../base/run.js'
 import { epochOrder } from '../data/epochs.js'
 import { packByTokens } from '../data/packing.js'
 import type { TokenRow } from '../data/records.js'
@@ -40,16 +40,29 @@ export class PretrainingMix implements Disposable {
     private readonly o: PretrainingMixOptions,
   ) {}
 
+  /** The texts, found and not yet read; null without --unsupervised-dataset-name. Errors: there are none. */
+  static async find(o: Pick<PretrainingMixOptions, 'unsupervisedDatasetName' | 'unsupervisedDatasetConfigName' | 'seed'>, hooks: RunHooks) {
+    if (o.unsupervisedDatasetName === null) return null
+    const path = await configFolder(hooks, o.unsupervisedDatasetName, o.unsupervisedDatasetConfigName)
+    const asked = { dataPath: [path], dataWeights: null, dataSplit: null, columns: null, evalDataPath: ['none'], evalFraction: 0, seed: o.seed }
+    return { asked, data: await openStageData(asked, 1, hubHooks(hooks)) }
+  }
+
   /** Null without --unsupervised-dataset-name. A pack holds as many tokens as the longest prompt and answer together. Errors: as reading data. */
   static async open(run: Run, { decoder, tokenizer }: { decoder: Decoder; tokenizer: Tokenizer | null }, o: PretrainingMixOptions): Promise<PretrainingMix | null> {
-    if (o.unsupervisedDatasetName === null) return null
-    const path = await configFolder(run, o.unsupervisedDatasetName, o.unsupervisedDatasetConfigName)
-    const asked = { dataPath: [path], dataWeights: null, dataSplit: null, columns: null, evalDataPath: ['none'], evalFraction: 0, seed: o.seed }
+    const texts = await PretrainingMix.find(o, run.hooks)
+    if (texts === null) return null
+    const { asked, data } = texts
     const maxSeqLen = Math.min(o.maxPromptSeqLen + o.maxAnswerSeqLen, decoder.maxPositions)
     const limits = { tokenizer, vocabSize: decoder.spec.vocab, maxSeqLen }
-    const { train, held } = await readRows(run, await openStageData(asked, 1, hubHooks(run.hooks)), textKind, limits, { ...asked, dataOutputPath: o.dataOutputPath, threads: o.threads })
+    const { train, held } = await readRows(run, data, textKind, limits, { ...asked, dataOutputPath: o.dataOutputPath, threads: o.threads }, `${run.stage}, texts mixed in`)
     held.dispose()
     return new PretrainingMix(train, packByTokens(train, maxSeqLen), o)
+  }
+
+  /** How many texts there are. */
+  get size(): number {
+    return this.rows.length
   }
 
   /** The rows of each micro-batch of a step (from 1). They follow from the seed and the step alone. */
@@ -72,9 +85,9 @@ export class PretrainingMix implements Disposable {
 }
 
 /** The part of a data set that has a name of its own, a folder in it: "wikitext-2-raw-v1" of wikitext. Error: there is none. */
-async function configFolder(run: Run, name: string, config: string | null): Promise<string> {
+async function configFolder(hooks: RunHooks, name: string, config: string | null): Promise<string> {
   if (config === null) return name
-  const folder = await resolveDataset(name, hubHooks(run.hooks))
+  const folder = await resolveDataset(name, hubHooks(hooks))
   const inside = join(folder, config)
   if (await pathExists(inside)) return inside
   const others = (await readdir(folder, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map((entry) => entry.name)

@@ -38,7 +38,7 @@ export async function resumeCheck(given: Given<typeof resumeCheckOptions>, hooks
   const { run } = resolveOptions('resume-check', resumeCheckOptions, given)
   const places = await listCheckpoints(run)
   const [first, last] = places.slice(-2)
-  if (!first || !last) fail('resume-check', `two checkpoints in ${run}`, `${places.length}`, 'a run with --save-steps, and --keep-last of at least 2')
+  if (!first || !last) fail('resume-check', `two checkpoints in ${run}`, `${places.length}`, 'the folder of one step of a run with --save-steps, and --keep-last of at least 2')
   const [from, to] = [await RunCheckpoint.open(first.folder), await RunCheckpoint.open(last.folder)]
   const { stage } = to.state
   const temporary = await mkdtemp(join(tmpdir(), 'threefold-resume-'))

@@ -24,12 +24,12 @@ export function rowsOf<Row>(data: StageData, kind: RowKind<Row>, limits: Limits,
 }
 
 /** Reads and tokenises; says how the sets are read, how many rows there are, and which were dropped. */
-export async function readRows<Row>(run: Run, data: StageData, kind: RowKind<Row>, limits: Limits, options: RowOptions): Promise<StageRows<Row>> {
+export async function readRows<Row>(run: Run, data: StageData, kind: RowKind<Row>, limits: Limits, options: RowOptions, what = run.stage): Promise<StageRows<Row>> {
   const rows = await rowsOf(data, kind, limits, options)
   const { train, held } = rows.reports
   for (const note of data.notes) run.progress.note(note)
-  run.progress.note(`${describeReport(run.stage, train, rows.skipped)}${rows.cached ? ' (tokenised by an earlier run)' : ''}`)
-  if (held.kept < held.rows) run.progress.note(describeReport(`${run.stage}, held out`, held))
+  run.progress.note(`${describeReport(what, train, rows.skipped)}${rows.cached ? ' (tokenised by an earlier run)' : ''}`)
+  if (held.kept < held.rows) run.progress.note(describeReport(`${what}, held out`, held))
   return rows
 }
 

@@ -23,7 +23,7 @@ const free = new Set(['outputDir', 'threads', 'dataOutputPath', 'saveSteps', 'sa
 /** Where options differ, in words. */
 export function differences(then: Readonly<Record<string, unknown>>, now: Readonly<Record<string, unknown>>): string[] {
   const keys = [...new Set([...Object.keys(now), ...Object.keys(then)])].filter((key) => !free.has(key))
-  const text = (value: unknown): string => JSON.stringify(value) ?? 'nothing'
+  const text = (value: unknown): string => JSON.stringify(value, (key, v: unknown) => (free.has(key) ? undefined : v)) ?? 'nothing'
   return keys.filter((key) => text(then[key]) !== text(now[key])).map((key) => `${flagName(key)} ${text(now[key])} instead of ${text(then[key])}`)
 }
 

@@ -120,7 +120,7 @@ export async function generate(given: Given<typeof generateOptions>, hooks: RunH
   const options = resolveOptions('generate', generateOptions, given)
   const { prompt, input, output } = options
   if ((prompt === null) === (input === null))
-    fail('generate', 'either --prompt or --input', prompt === null ? 'neither' : 'both', '--prompt "..." or --input prompts.jsonl')
+    throw new UsageError('generate', 'either --prompt or --input', prompt === null ? 'neither' : 'both', '--prompt "..." or --input prompts.jsonl')
   const at = { file: '--prompt', line: 1, unit: 'row' } as const
   const raw: readonly RawRow[] = input === null ? [{ kind: 'prompt', prompt: prompt!, at }] : await rowsOf(input, options.columns, hooks)
   const rowSeeds = raw.map(seedOf)

@@ -1,7 +1,9 @@
 // What the stages have in common: opening the machine, counting steps, saying what was dropped, saving at the end.
 import { join } from 'node:path'
 
-import { UsageError } from '../base/errors.js'
+import { UsageError, fail } from '../base/errors.js'
+import { readJsonIfThere } from '../base/files.js'
+import { isJsonObject } from '../base/json.js'
 import { Progress } from '../base/progress.js'
 import { Run } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
@@ -92,9 +94,9 @@ export async function saveModel(model: LoadedModel, outputDir: string | null, na
 }
 
 /** Saves LoRA's factors into D/<name> as an adapter of the model that was trained, where they are all that was trained. */
-export async function saveFactors(model: LoadedModel, idOrPath: string, outputDir: string | null, name = 'adapter'): Promise<void> {
+export async function saveFactors(run: Run, model: LoadedModel, idOrPath: string, outputDir: string | null, name = 'adapter'): Promise<void> {
   if (outputDir === null || !model.decoder.lora?.options.only) return
-  await saveAdapter(model, await baseOf(idOrPath), join(outputDir, name))
+  await saveAdapter(model, await baseOf(idOrPath, hubHooks(run.hooks)), join(outputDir, name))
 }
 
 export interface TensorboardOptions {
@@ -110,8 +112,16 @@ function eventsFolder({ outputDir, enableTensorboard, tensorboardPath }: Tensorb
   return tensorboardPath ?? join(outputDir!, 'tensorboard')
 }
 
+/** The run writes its own config.json. Error: there is one of something else, such as a model's. */
+export async function expectRunFolder(folder: string | null): Promise<void> {
+  const config = folder === null ? null : await readJsonIfThere(join(folder, 'config.json'))
+  if (config !== null && !(isJsonObject(config) && typeof config['stage'] === 'string'))
+    fail('--output-dir', 'a new folder, or that of an earlier run', `${folder} with a config.json of something else`, 'another name')
+}
+
 /** Opens the run's folder, new or where a checkpoint left it, runs `body`, closes it whatever happens. */
 export async function withRun<T>(stage: string, options: SaveOptions & TensorboardOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
+  await expectRunFolder(options.outputDir)
   // what the stage will save must not take the place of something else: said before the work, not after it
   if (options.outputDir !== null)
     for (const name of ['model', 'adapter', 'actor', 'actor-adapter', 'actor-ema', 'critic', 'critic-adapter']) await expectReplaceable(join(options.outputDir, name))

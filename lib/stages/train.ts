@@ -11,8 +11,11 @@ import { withDeepspeedConfig } from './deepspeedConfig.js'
 import { checkRoom, planPpo, planReward, planSft } from './dryRun.js'
 import type { PreviewStyle, StagePlan } from './dryRun.js'
 import { modelOfSize } from './optSizes.js'
-import { ppoOptions } from './options.js'
-import type { rewardOptions, sftOptions } from './options.js'
+import { loraOf } from './loop.js'
+import { planMemory } from './memory.js'
+import { ppoOptions, rewardOptions, sftOptions } from './options.js'
+import { actorLora, criticLora } from './ppoModels.js'
+import { PretrainingMix } from './pretrainingMix.js'
 import { checkPpo, ppo } from './ppo.js'
 import type { PpoOptions, PpoResult } from './ppo.js'
 import { reward } from './reward.js'
@@ -20,7 +23,7 @@ import type { RewardOptions, RewardResult } from './reward.js'
 import { sft } from './sft.js'
 import type { LanguageResult, SftOptions } from './sft.js'
 import { differences } from './saves.js'
-import { loadSpec, silent } from './shared.js'
+import { expectRunFolder, loadSpec, silent } from './shared.js'
 import { pipelineOptions, prefixedKey, stepOptions } from './trainOptions.js'
 import type { StepName } from './trainOptions.js'
 
@@ -50,7 +53,8 @@ interface Plan {
 export async function train(given: TrainGiven, hooks: RunHooks = silent): Promise<TrainResult> {
   const plan = await settle(given, hooks)
   const { shared, steps } = plan
-  await checkRollouts(plan, hooks)
+  await checkSteps(plan, hooks)
+  await expectRunFolder(shared.outputDir)
   await ensureWritable(shared.outputDir)
   const config = { stage: 'train', ...shared, ...given, ...plan.own }
   const result: TrainResult = { ...(await resultsSoFar(shared, config)), outputDir: shared.outputDir }
@@ -90,7 +94,7 @@ async function resultsSoFar({ outputDir, resume }: Plan['shared'], config: Recor
 /** What each step would do. A model that an earlier step has yet to make is taken to be like the one it starts from. */
 export async function planTrain(given: TrainGiven, style: PreviewStyle = {}): Promise<StagePlan[]> {
   const plan = await settle(given, style.hooks ?? silent)
-  await checkRollouts(plan, style.hooks ?? silent)
+  await checkSteps(plan, style.hooks ?? silent)
   const { actorModelNameOrPath: base, rewardModelNameOrPath } = plan.shared
   const rewardBase = rewardModelNameOrPath ?? base
   const out: StagePlan[] = []
@@ -148,9 +152,17 @@ function chosenSteps(step: readonly string[]): StepName[] {
   return step.length === 0 ? names : names.filter((_, i) => step.includes(String(i + 1)))
 }
 
-/** What PPO would refuse, as rollouts longer than the model's positions, would otherwise be found only after two steps of training. */
-async function checkRollouts({ shared, steps, ppo: given }: Plan, hooks: RunHooks): Promise<void> {
-  if (steps.includes('ppo')) await checkPpo(resolveOptions('ppo', ppoOptions, given))
+/** What a later step would refuse would otherwise be found only after training of the ones before. */
+async function checkSteps({ shared, steps, sft: sftGiven, reward: rewardGiven, ppo: given }: Plan, hooks: RunHooks): Promise<void> {
+  const ppoOwn = resolveOptions('ppo', ppoOptions, given)
+  if (steps.includes('ppo')) {
+    await checkPpo(ppoOwn)
+    await PretrainingMix.find(ppoOwn, hooks)
+  }
   const { spec } = await loadSpec(shared.actorModelNameOrPath, hooks)
+  const factors = { sft: [loraOf(resolveOptions('sft', sftOptions, sftGiven))], reward: [loraOf(resolveOptions('reward', rewardOptions, rewardGiven))], ppo: [actorLora(ppoOwn), criticLora(ppoOwn)] }
+  const rewardSpec = shared.rewardModelNameOrPath === null ? spec : (await loadSpec(shared.rewardModelNameOrPath, hooks)).spec
+  for (const step of steps)
+    for (const lora of factors[step]) planMemory([{ spec: step === 'reward' || lora.who === 'critic' ? rewardSpec : spec, head: 'logprob', trained: true, lora }], 'fp32', { tokens: 1 })
   if (steps.includes('ppo')) checkRoom([spec], given.maxPromptSeqLen ?? ppoOptions.maxPromptSeqLen.default, given.maxAnswerSeqLen ?? ppoOptions.maxAnswerSeqLen.default, '--ppo-max-prompt-seq-len or --ppo-max-answer-seq-len')
 }

@@ -56,3 +56,15 @@ test('quiet writes nothing at all', (t) => {
   progress.note('hello')
   t.deepEqual(written, [])
 })
+
+test('a run that goes on counts the time left by what was done since', async (t) => {
+  const { written, output } = sink(true, 80)
+  const progress = new Progress(output)
+  progress.start(900)
+  progress.update('sft', 900, 1000, [])
+  t.false(written.join('').includes('left'), 'nothing is known yet')
+  await new Promise((resolve) => setTimeout(resolve, 1100))
+  progress.update('sft', 901, 1000, [])
+  const [, minutes, seconds] = /left (\d+):(\d\d)/.exec(written.join(''))!
+  t.true(60 * Number(minutes) + Number(seconds) >= 99, 'a second for each of 99 steps, not for a thousand of them')
+})

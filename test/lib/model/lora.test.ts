@@ -8,7 +8,7 @@ import { loadAdapter, readAdapter } from '../../../lib/checkpoint/adapter.js'
 import type { LoadedModel } from '../../../lib/checkpoint/model.js'
 import { SafetensorsFile } from '../../../lib/checkpoint/safetensors.js'
 import { logprobGap, makeRollouts, packRollouts } from '../../../lib/engine/experience.js'
-import { scoreLogprobs, trainLogprobsLinear } from '../../../lib/engine/logprobs.js'
+import { lastTokens, scoreLogprobs, trainLogprobsLinear, trainValues } from '../../../lib/engine/logprobs.js'
 import { Trainer } from '../../../lib/engine/trainer.js'
 import { Lora, chooseModules, linearModules } from '../../../lib/model/lora.js'
 import { tokenLoss, tokenLossGrad } from '../../../lib/rlhf/tokenLoss.js'
@@ -150,4 +150,22 @@ test('modules: by parts of their names, and an error that lists them', async (t)
 
 test('the fixtures name no place on the machine that made them', (t) => {
   for (const name of cases) t.is((JSON.parse(readFileSync(join(adapters, name, 'adapter_config.json'), 'utf8')) as { base_model_name_or_path: string }).base_model_name_or_path, `../../models/${name}`)
+})
+
+test('a value head trains beside the factors, the norm before it does not', async (t) => {
+  using device = createDevice({ threads: 1 })
+  using model = await freshModel(device, 'tiny', { head: 'scalar' })
+  const { decoder } = model
+  const before = await Promise.all(decoder.head.layout.slots.map(async ({ name }) => [name, await readFloats(decoder.head.view(name))] as const))
+  decoder.lora = new Lora(decoder, linearModules(decoder, model.family), { dim: 2, alpha: 2, dropout: 0, only: true, seed: 3 })
+  decoder.lora.start()
+  const trainer = new Trainer(decoder, { ...trainerOptions, learningRate: 1e-2, lrSchedulerType: 'constant', numWarmupSteps: 0 }, 10)
+  const batch = packRollouts(await makeRollouts((await freshModel(device, 'tiny')).decoder, randomPrompts(3, 6, 24), generation(24)))
+  await trainer.step(async () => ({ loss: (await trainValues(decoder, batch, lastTokens(batch), (values) => ({ loss: 1, grad: new Float32Array(values.length).fill(1) }))).loss }))
+  for (const [name, was] of before) {
+    const is = await readFloats(decoder.head.view(name))
+    if (name === 'value.weight') t.true(Array.from(is).every((x, i) => Math.abs(Math.abs(x - was[i]!) - 1e-2) < 1e-4), 'a first step of AdamW is the rate')
+    else t.deepEqual(is, was, name)
+  }
+  trainer.dispose()
 })

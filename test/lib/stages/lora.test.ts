@@ -37,6 +37,11 @@ test('sft: the adapter and its base give the numbers of the merged model, and tr
   t.deepEqual(await scoreOf(join(one, 'adapter')), merged)
   t.notDeepEqual(await scoreOf(model), merged)
 
+  // an output folder that is a model's is refused before anything is written
+  const config0 = await readFile(join(model, 'config.json'), 'utf8')
+  await failsWith(t, () => sft({ ...brief, modelNameOrPath: model, dataPath: [data], loraDim: 4, outputDir: model }), '[--output-dir] expected a new folder, or that of an earlier run')
+  t.is(await readFile(join(model, 'config.json'), 'utf8'), config0)
+
   // convert merges an adapter, in the base's own type or another
   const converted = await convert({ model: join(one, 'adapter'), outputDir: join(folder, 'converted') })
   t.deepEqual(await scoreOf(join(folder, 'converted')), merged)
@@ -49,7 +54,7 @@ test('sft: the adapter and its base give the numbers of the merged model, and tr
   t.deepEqual(await readFile(join(folder, 'two', 'adapter', 'adapter_model.safetensors')), await readFile(join(one, 'adapter', 'adapter_model.safetensors')))
   t.is((JSON.parse(await readFile(join(folder, 'two', 'adapter', 'adapter_config.json'), 'utf8')) as { base_model_name_or_path: string }).base_model_name_or_path, model)
   await failsWith(t, () => sft({ ...brief, modelNameOrPath: join(one, 'adapter'), dataPath: [data], loraDim: 8 }), ', received 8. Try --lora-dim 4')
-  await failsWith(t, () => sft({ ...brief, modelNameOrPath: join(one, 'adapter'), dataPath: [data], loraDim: 4, loraModuleName: ['q_proj'] }), '[--lora-module-name] expected the 12 modules')
+  await failsWith(t, () => sft({ ...brief, modelNameOrPath: join(one, 'adapter'), dataPath: [data], loraDim: 4, loraModuleName: ['q_proj'] }), '[--lora-module-name] expected the 12 modules of the adapter')
 
   // moved together with its base, it is found from the adapter's folder
   await cp(one, join(folder, 'moved'), { recursive: true })
@@ -57,6 +62,8 @@ test('sft: the adapter and its base give the numbers of the merged model, and tr
   const config = join(folder, 'moved', 'adapter', 'adapter_config.json')
   await writeFile(config, JSON.stringify({ ...described, base_model_name_or_path: '../base' }))
   t.deepEqual(await scoreOf(join(folder, 'moved', 'adapter')), merged)
+  await sft({ ...brief, modelNameOrPath: join(folder, 'moved', 'adapter'), dataPath: [data], loraDim: 4, maxSteps: 1, outputDir: join(folder, 'three') })
+  t.is((JSON.parse(await readFile(join(folder, 'three', 'adapter', 'adapter_config.json'), 'utf8')) as { base_model_name_or_path: string }).base_model_name_or_path, join(folder, 'moved', 'base'))
 
   for (const [change, message] of [
     [{ use_dora: true }, 'use_dora true'],
