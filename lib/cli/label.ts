@@ -56,7 +56,7 @@ async function session({ input, output, labeler, seed }: Session, context: Conte
     if (context.hooks.signal?.aborted) throw new Interrupted(output)
     const left = open.length - made.length
     const json = { labelled: made.length, before, left, choices: Object.fromEntries([...new Set(made)].map((c) => [c, made.filter((m) => m === c).length])), output }
-    return { json, text: `${made.length} rows labelled${before > 0 ? `, ${before} before` : ''}, ${left} left: ${output}` }
+    return { json, text: `${made.length} row${made.length === 1 ? '' : 's'} labelled${before > 0 ? `, ${before} before` : ''}, ${left} left: ${output}` }
   } finally {
     await file.close()
   }

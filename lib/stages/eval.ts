@@ -2,7 +2,7 @@
 import { join } from 'node:path'
 
 import { Interrupted, UsageError, fail } from '../base/errors.js'
-import { ensureWritable, writeFileAtomic, writeJson } from '../base/files.js'
+import { ensureWritable, pathExists, writeFileAtomic, writeJson } from '../base/files.js'
 import type { Given } from '../base/options.js'
 import { resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
@@ -73,7 +73,10 @@ async function measure(options: EvalOptions, hooks: RunHooks): Promise<EvalResul
   if (options.model === null && options.against !== null) throw new UsageError('--against', '--model beside it', 'none', '--model with the model that is to be compared')
   parseLogitBias(options.logitBias)
   parseIds(options.stopIds)
-  if (options.outputDir !== null) await ensureWritable(options.outputDir)
+  if (options.outputDir !== null) {
+    if (await pathExists(join(options.outputDir, 'metrics.jsonl'))) fail('--output-dir', 'a folder of its own', `${options.outputDir} with the samples of a run`, 'another name')
+    await ensureWritable(options.outputDir)
+  }
   const model = options.model === null ? null : await openCandidate('--model', options.model, 'logprob', hooks)
   const against = options.against === null ? null : await openCandidate('--against', options.against, 'logprob', hooks)
   const judge = options.rewardModel === null ? null : await openCandidate('--reward-model', options.rewardModel, 'scalar', hooks)

@@ -1,6 +1,6 @@
 // `score` and `generate` over files: rows in, rows out, in the same order.
 import { open, stat } from 'node:fs/promises'
-import { dirname } from 'node:path'
+import { dirname, resolve } from 'node:path'
 
 import { Interrupted, UsageError, fail } from '../base/errors.js'
 import { atomicFile, failOnFile, makeFolder } from '../base/files.js'
@@ -31,9 +31,15 @@ export interface ScoreResult {
   output: string | null
 }
 
+/** The rows that were read are not written over. */
+function refuseOverInput({ input, output }: { input: string | null; output: string | null }): void {
+  if (input !== null && output !== null && resolve(input) === resolve(output)) throw new UsageError('--output', 'another file than --input', output, 'another name')
+}
+
 /** Scores the rows of a file. Errors name file, line and position of an id outside the vocabulary. */
 export async function score(given: Given<typeof scoreOptions>, hooks: RunHooks = silent, sink: Sink = () => undefined): Promise<ScoreResult> {
   const options = resolveOptions('score', scoreOptions, given)
+  refuseOverInput(options)
   const raw = await rowsOf(options.input, options.columns, hooks)
   using model = await openModel(options, hooks)
   using scope = new Scope()
@@ -121,6 +127,7 @@ export async function generate(given: Given<typeof generateOptions>, hooks: RunH
   const { prompt, input, output } = options
   if ((prompt === null) === (input === null))
     throw new UsageError('generate', 'either --prompt or --input', prompt === null ? 'neither' : 'both', '--prompt "..." or --input prompts.jsonl')
+  refuseOverInput(options)
   const at = { file: '--prompt', line: 1, unit: 'row' } as const
   const raw: readonly RawRow[] = input === null ? [{ kind: 'prompt', prompt: prompt!, at }] : await rowsOf(input, options.columns, hooks)
   const rowSeeds = raw.map(seedOf)

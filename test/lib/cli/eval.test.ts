@@ -23,7 +23,7 @@ test('eval: tables, --json, --output-dir, and its samples go into label', async 
   t.is(json.model.answers.answers, 8)
   t.is(json.comparison, null)
   const labelled = await threefold(['label', '--input', join(out, 'samples.jsonl'), '--output', join(dir, 'labels.jsonl'), '--labeler', 'ann'], { input: 'l\n' })
-  t.regex(labelled.stdout, /^1 rows labelled, \d left/)
+  t.regex(labelled.stdout, /^1 row labelled, \d left/)
   const wrong = await threefold(['eval', '--data-path', data])
   t.is(wrong.status, 2)
   t.regex(wrong.stderr, /^\[eval\] expected --model or --reward-model, received neither\./)

@@ -26,6 +26,8 @@ const wrong: [args: string[], status: number, says: string][] = [
   [['launch', '--beta', '0.1'], 2, '[launch] expected a command of this version'],
   [['score', '--model', 'no-such-model', '--input', 'no-such-data.jsonl'], 1, '[files] expected a data file or folder at no-such-data.jsonl'],
   [['generate', '--model', 'no-such-model', '--prompt', 'x'], 1, '[hub] expected a model at no-such-model, or a hub id such as owner/name, received no such path.'],
+  [['generate', '--model', 'no-such-model', '--input', 'rows.jsonl', '--output', './rows.jsonl'], 2, '[--output] expected another file than --input, received ./rows.jsonl.'],
+  [['score', '--model', 'no-such-model', '--input', 'rows.jsonl', '--output', 'rows.jsonl'], 2, '[--output] expected another file than --input, received'],
   [['generate', '--model', 'no-such-model'], 2, '[generate] expected either --prompt or --input, received neither.'],
   [['init', '--config', 'no-such.json', '--output-dir', 'x'], 1, '[--config] expected a config.json at no-such.json, received no such file.'],
 ]
