@@ -24,6 +24,8 @@ import { dpoOptions, ppoOptions, pretrainOptions, rewardOptions, sftOptions } fr
 import { loraOf } from './loop.js'
 import { actorLora, criticLora, wantedModels } from './ppoModels.js'
 import { checkPpo } from './ppo.js'
+import { expectRank } from './openModel.js'
+import type { LoraSettings } from './openModel.js'
 import { PretrainingMix } from './pretrainingMix.js'
 import { rowsOf } from './rows.js'
 import type { RowOptions } from './rows.js'
@@ -59,8 +61,10 @@ interface Source {
   maxSeqLen: number
 }
 
-async function open(idOrPath: string, maxSeqLen: number, hooks: RunHooks): Promise<Source> {
-  const { folder, spec } = await loadSpec(idOrPath, hooks)
+/** `lora`: what it would be trained with. */
+async function open(idOrPath: string, maxSeqLen: number, hooks: RunHooks, lora?: LoraSettings): Promise<Source> {
+  const { folder, spec, adapter } = await loadSpec(idOrPath, hooks)
+  if (adapter && lora && lora.dim > 0) expectRank(adapter, lora)
   return { spec, tokenizer: await tokenizerFor(folder, spec), maxSeqLen: Math.min(maxSeqLen, spec.maxPositions) }
 }
 
@@ -111,7 +115,7 @@ const stepsFor = (rows: number, o: { perDeviceTrainBatchSize: number; gradientAc
 
 export async function planPretrain(given: Given<typeof pretrainOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
   const o = await resolveStage('pretrain', pretrainOptions, given, style.hooks ?? silent)
-  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent, loraOf(o))
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
     const packs = packByTokens(rows, maxSeqLen).length
@@ -123,7 +127,7 @@ export async function planPretrain(given: Given<typeof pretrainOptions>, style: 
 
 export async function planSft(given: Given<typeof sftOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
   const o = await resolveStage('sft', sftOptions, given, style.hooks ?? silent)
-  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent, loraOf(o))
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
     const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
@@ -134,7 +138,7 @@ export async function planSft(given: Given<typeof sftOptions>, style: PreviewSty
 
 export async function planReward(given: Given<typeof rewardOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
   const o = await resolveStage('reward', rewardOptions, given, style.hooks ?? silent)
-  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen, style.hooks ?? silent, loraOf(o))
   const { spec, maxSeqLen } = source
   const need = (rows: RowList<unknown>) => {
     const tokens = largest(lengthsOf(rows), o.perDeviceTrainBatchSize)
@@ -148,7 +152,7 @@ export async function planDpo(given: Given<typeof dpoOptions>, style: PreviewSty
   const o = await resolveStage('dpo', dpoOptions, given, hooks)
   refuseContradictions(o)
   await DpoReference.check(o, hooks)
-  const source = await open(o.modelNameOrPath, o.maxSeqLen, hooks)
+  const source = await open(o.modelNameOrPath, o.maxSeqLen, hooks, loraOf(o))
   const { spec, maxSeqLen } = source
   const reference = (await loadSpec(o.referenceModelNameOrPath ?? o.modelNameOrPath, hooks)).spec
   const need = (rows: RowList<unknown>) => {
@@ -169,13 +173,13 @@ export function checkRoom(specs: readonly DecoderSpec[], prompt: number, answer:
 
 export async function planPpo(given: Given<typeof ppoOptions>, style: PreviewStyle = {}): Promise<StagePlan> {
   const o = await resolveStage('ppo', ppoOptions, given, style.hooks ?? silent)
-  const source = await open(o.actorModelNameOrPath, Infinity, style.hooks ?? silent)
+  const source = await open(o.actorModelNameOrPath, Infinity, style.hooks ?? silent, actorLora(o))
   const { spec } = source
   await checkPpo(o)
   await PretrainingMix.find(o, style.hooks ?? silent)
   const wants = wantedModels(o)
   // the critic and the reward model, or whichever of them is wanted
-  const critic = wants.critic || wants.reward ? (await open(o.criticModelNameOrPath!, Infinity, style.hooks ?? silent)).spec : null
+  const critic = wants.critic || wants.reward ? (await open(o.criticModelNameOrPath!, Infinity, style.hooks ?? silent, criticLora(o))).spec : null
   const ensemble: DecoderSpec[] = []
   for (const folder of o.rewardEnsemble) ensemble.push((await open(folder, Infinity, style.hooks ?? silent)).spec)
   const judges = [...(critic ? [critic] : []), ...ensemble]

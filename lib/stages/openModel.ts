@@ -89,13 +89,17 @@ export function modulesOf(decoder: Decoder, family: Family, lora: LoraSettings):
   return patterns.length === 0 ? all : chooseModules(all, patterns, flagOf(lora, 'loraModuleName'))
 }
 
-/** Training goes on with an adapter's factors as they are. */
-function expectSame({ decoder, family }: LoadedModel, { dim, alpha, folder }: Adapter, lora: LoraSettings): void {
+/** Training goes on with an adapter's factors as they are. Error: another rank or alpha. */
+export function expectRank({ dim, alpha, folder }: Adapter, lora: LoraSettings): void {
   const refuse = (flag: string, expected: string | number, received: string | number): never => fail(flag, `${expected}, as in the adapter ${folder}`, `${received}`, `${flag} ${expected}, or the adapter's base to start another`)
   if (lora.dim !== dim) refuse(flagOf(lora, 'loraDim'), dim, lora.dim)
   if (lora.alpha !== 0 && lora.alpha !== alpha) refuse('--lora-alpha', alpha, lora.alpha)
+}
+
+function expectSame({ decoder, family }: LoadedModel, adapter: Adapter, lora: LoraSettings): void {
+  expectRank(adapter, lora)
   if (lora.modules.length === 0) return
   const chosen = modulesOf(decoder, family, lora).map((m) => m.name)
   const own = decoder.lora!.modules.map((m) => m.name)
-  if (chosen.join() !== own.join()) fail(flagOf(lora, 'loraModuleName'), `the ${own.length} modules of the adapter ${folder}`, `${chosen.length}`, 'leaving it out, or the adapter\'s base to start another')
+  if (chosen.join() !== own.join()) fail(flagOf(lora, 'loraModuleName'), `the ${own.length} modules of the adapter ${adapter.folder}`, `${chosen.length}`, 'leaving it out, or the adapter\'s base to start another')
 }

@@ -9,6 +9,7 @@ import { Run } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
 import { saveAdapter } from '../checkpoint/adapter.js'
+import type { Adapter } from '../checkpoint/adapter.js'
 import { expectReplaceable, readConfig } from '../checkpoint/modelFolder.js'
 import { epochOrder, batches } from '../data/epochs.js'
 import type { HubHooks } from '../hub/resolve.js'
@@ -38,9 +39,9 @@ export async function loadModel(device: NativeDevice, idOrPath: string, options:
 }
 
 /** Family and numbers of a folder or a hub id, without its weights. */
-export async function loadSpec(idOrPath: string, hooks: RunHooks): Promise<{ folder: string; spec: DecoderSpec }> {
-  const { folder } = await findModel(idOrPath, { ...hubHooks(hooks), weights: false })
-  return { folder, spec: readSpec((await readConfig(folder)).json, join(folder, 'config.json')).spec }
+export async function loadSpec(idOrPath: string, hooks: RunHooks): Promise<{ folder: string; spec: DecoderSpec; adapter: Adapter | null }> {
+  const { folder, adapter } = await findModel(idOrPath, { ...hubHooks(hooks), weights: false })
+  return { folder, spec: readSpec((await readConfig(folder)).json, join(folder, 'config.json')).spec, adapter }
 }
 
 export const silent: RunHooks = { progress: new Progress(process.stderr, true) }

@@ -7,6 +7,7 @@ import test from 'ava'
 import { pathExists } from '../../../lib/base/files.js'
 import { SafetensorsFile } from '../../../lib/checkpoint/safetensors.js'
 import { convert } from '../../../lib/stages/convert.js'
+import { planSft } from '../../../lib/stages/dryRun.js'
 import { Model } from '../../../lib/stages/model.js'
 import { ppo } from '../../../lib/stages/ppo.js'
 import { reward } from '../../../lib/stages/reward.js'
@@ -55,6 +56,8 @@ test('sft: the adapter and its base give the numbers of the merged model, and tr
   t.is((JSON.parse(await readFile(join(folder, 'two', 'adapter', 'adapter_config.json'), 'utf8')) as { base_model_name_or_path: string }).base_model_name_or_path, model)
   await failsWith(t, () => sft({ ...brief, modelNameOrPath: join(one, 'adapter'), dataPath: [data], loraDim: 8 }), ', received 8. Try --lora-dim 4')
   await failsWith(t, () => sft({ ...brief, modelNameOrPath: join(one, 'adapter'), dataPath: [data], loraDim: 4, loraModuleName: ['q_proj'] }), '[--lora-module-name] expected the 12 modules of the adapter')
+
+  await failsWith(t, () => planSft({ ...brief, modelNameOrPath: join(one, 'adapter'), dataPath: [data], loraDim: 8 }), '[--lora-dim] expected 4, as in the adapter')
 
   // moved together with its base, it is found from the adapter's folder
   await cp(one, join(folder, 'moved'), { recursive: true })
