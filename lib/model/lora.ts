@@ -100,11 +100,14 @@ export class Lora {
   readonly #factors: (Unit | null)[]
   /** [layers] What else of the layer trains. */
   readonly #rest: UnitStretch[][]
+  /** A value head's weight, where the rest of the head is frozen. */
   readonly #others: UnitStretch[] = []
   /** W0 of each part, by "layers.0.attn.q.weight". */
   readonly #bases = new Map<string, Tensor>()
   /** fp32, dW of the layer at hand. */
   readonly #gradients: Tensor
+  /** Of the step that is being trained, whose ranks are left out; null: all ranks in. */
+  #step: number | null = null
 
   /** Allocates; `start` fills. */
   constructor(
@@ -182,9 +185,6 @@ export class Lora {
   drop(step: number): void {
     if (this.options.dropout > 0) this.#mergeWith(step)
   }
-
-  /** Of the step that is being trained; null: all ranks in. */
-  #step: number | null = null
 
   #mergeWith(step: number | null): void {
     this.#step = step
