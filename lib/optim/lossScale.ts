@@ -1,5 +1,5 @@
 // Dynamic loss scale for fp16, whose gradients would vanish below 2^-24 (Micikevicius et al. 2018): DeepSpeed's
-// DynamicLossScaler with its defaults. Powers of two, so that scaling changes no bit but those that would be lost.
+// DynamicLossScaler as DeepSpeed-Chat sets it up. Powers of two, so that scaling changes no bit but those that would be lost.
 
 /** Everything the next scale depends on. */
 export interface LossScaleState {
@@ -15,7 +15,7 @@ export class LossScale {
 
   constructor(
     /** `window`: clean steps after which the scale doubles; `hysteresis`: overflows in its time before it falls. */
-    readonly options: { initial: number; window: number; hysteresis: number; min: number } = { initial: 2 ** 16, window: 1000, hysteresis: 2, min: 1 },
+    readonly options: { initial: number; window: number; hysteresis: number; min: number } = { initial: 2 ** 16, window: 100, hysteresis: 2, min: 1 },
   ) {
     this.#state = { scale: options.initial, hysteresis: options.hysteresis, clean: 0 }
   }
