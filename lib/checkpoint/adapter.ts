@@ -20,7 +20,7 @@ import { isFloatDtype, toFloat32 } from './storedDtype.js'
 import type { StoredTensor, WeightFile } from './storedTensors.js'
 import { readTensor } from './tensorFiles.js'
 import { openTorchBin } from './torchBin.js'
-import { writeFloats } from './weights.js'
+import { spellings, writeFloats } from './weights.js'
 
 const adapterConfigName = 'adapter_config.json'
 const weightsName = 'adapter_model.safetensors'
@@ -83,13 +83,13 @@ export async function loadAdapter(model: LoadedModel, adapter: Adapter, options:
   const { entries } = await openAdapterWeights(folder)
   const left = new Map(Array.from(entries, ([name, entry]) => [name.startsWith(stem) ? name.slice(stem.length) : name, entry]))
   const take = async (name: string, shape: readonly number[]): Promise<Float32Array> => {
-    const found = [name, ...(name.startsWith(family.prefix) ? [name.slice(family.prefix.length)] : [])].find((n) => left.has(n))
+    const found = spellings(name, family, null).find((n) => left.has(n))
     if (found === undefined) return fail('adapter', `the tensor ${name} in ${folder}`, 'none', 'to copy or download the folder again')
     const values = await floatsOf(left.get(found)!, shape)
     left.delete(found)
     return values
   }
-  const has = ({ name }: LoraModule): boolean => [name, name.startsWith(family.prefix) ? name.slice(family.prefix.length) : name].some((n) => left.has(`${n}.lora_A.weight`))
+  const has = ({ name }: LoraModule): boolean => spellings(name, family, null).some((n) => left.has(`${n}.lora_A.weight`))
   const modules = linearModules(decoder, family).filter(has)
   const lora = new Lora(decoder, modules, { ...options, dim, alpha })
   decoder.lora = lora

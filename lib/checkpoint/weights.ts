@@ -21,7 +21,7 @@ export function writeFloats(t: Tensor, values: Float32Array): void {
 }
 
 /** Names under which a weight may stand in a file: files of a model without its head leave out the family's prefix. */
-function spellings(name: string, { prefix }: Family, renamed: ReadonlyMap<string, string> | null): string[] {
+export function spellings(name: string, { prefix }: Family, renamed: ReadonlyMap<string, string> | null): string[] {
   if (renamed !== null) return renamed.has(name) ? [renamed.get(name)!] : []
   return name.startsWith(prefix) ? [name, name.slice(prefix.length)] : [name]
 }

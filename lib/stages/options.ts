@@ -121,7 +121,12 @@ const loraShared = {
   loraDropout: option.number(0, 'share of the ranks that a training step leaves out', { min: 0, max: 0.99 }),
   onlyOptimizeLora: option.flag(false, 'freeze everything but the factors (and the value head of a reward model)'),
 }
-const loraOptions = { loraDim, loraModuleName, loraLearningRate, ...loraShared }
+
+/** In which form one model trains. */
+const formOptions = { dropout, gradientCheckpointing: checkpointing, loraDim, loraModuleName, loraLearningRate, ...loraShared }
+
+/** Where a run computes, and what it leaves. */
+const runOptions = { ...machineOptions, ...outputOptions, ...saveOptions }
 
 /** Numbers as DeepSpeed-Chat has them where they differ on purpose. */
 export const compatOptions = {
@@ -146,12 +151,8 @@ export const pretrainOptions = {
   ...languageOptions,
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
-  dropout,
-  gradientCheckpointing: checkpointing,
-  ...loraOptions,
-  ...machineOptions,
-  ...outputOptions,
-  ...saveOptions,
+  ...formOptions,
+  ...runOptions,
   ...sftLater,
 }
 
@@ -162,12 +163,8 @@ export const sftOptions = {
   lossOn: option.choice('response', ['response', 'all'], 'which tokens count'),
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
-  dropout,
-  gradientCheckpointing: checkpointing,
-  ...loraOptions,
-  ...machineOptions,
-  ...outputOptions,
-  ...saveOptions,
+  ...formOptions,
+  ...runOptions,
   ...sftLater,
 }
 
@@ -176,18 +173,14 @@ export const rewardOptions = {
   ...dataOptions,
   learningRate: option.number(5e-5, 'peak learning rate', { min: 0 }),
   ...trainOptions,
-  dropout,
-  gradientCheckpointing: checkpointing,
-  ...loraOptions,
+  ...formOptions,
   rewardLoss: option.choice('last', ['last', 'every-position'], 'scores compared: at the last tokens, or at every position from where two answers part to the shorter end', ({ compat }) => (compat === 'none' ? 'last' : 'every-position')),
   ...compatOptions,
   rewardEnsemble: option.texts('further reward models, such as ones of other seeds: how often they agree with this one on the held-out rows'),
   centerRewardsCoefficient: option.number(0, 'weight of a term that keeps scores around 0; 0 = off', { min: 0 }),
   evalIters: option.integer(0, 'batches of an evaluation, of held-out rows chosen by the seed; 0 = all', { min: 0, unit: 'batches' }),
   shuffleLabels: option.flag(false, 'swap chosen and rejected at random: a control that must learn nothing'),
-  ...machineOptions,
-  ...outputOptions,
-  ...saveOptions,
+  ...runOptions,
   ...rewardLater,
 }
 
@@ -204,12 +197,8 @@ export const dpoOptions = {
   learningRate: option.number(1e-3, 'peak learning rate', { min: 0 }),
   ...trainOptions,
   printLoss,
-  dropout,
-  gradientCheckpointing: checkpointing,
-  ...loraOptions,
-  ...machineOptions,
-  ...outputOptions,
-  ...saveOptions,
+  ...formOptions,
+  ...runOptions,
   ...dpoLater,
 }
 
@@ -292,8 +281,6 @@ export const ppoOptions = {
   sampleRows: option.integer(2, 'answers of each experience that go to samples.jsonl, with the numbers of each token', { min: 0, unit: 'rows' }),
   printAnswers: option.flag(false, 'show these answers on the terminal too'),
   printAnswersInterval: option.integer(1, 'of --print-answers: every so many experiences', { min: 1, unit: 'experiences' }),
-  ...machineOptions,
-  ...outputOptions,
-  ...saveOptions,
+  ...runOptions,
   ...ppoLater,
 }
