@@ -28,8 +28,8 @@ struct Forward {
                                .q_weight = w.q_norm, .k_weight = w.k_norm, .out = a.qkv});
     if (s.rotary)
       k.rotary(ex, {.shape = heads, .qkv = a.qkv, .positions = rows.positions, .table = rows.rotary_table,
-                    .interleaved = s.rotary_interleaved});
-    if (rows.keys)
+                    .interleaved = s.rotary_interleaved, .slots = rows.slots, .keys = rows.keys, .values = rows.values});
+    else if (rows.keys)
       k.kv_append(ex, {.shape = heads, .qkv = a.qkv, .slots = rows.slots, .keys = rows.keys, .values = rows.values});
     if (rows.decoding())
       k.attention_decode(ex, {.shape = heads, .qkv = a.qkv, .keys = rows.keys, .values = rows.values,

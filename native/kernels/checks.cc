@@ -129,6 +129,7 @@ void check(const Rotary& o) {
     fail(where, "table of [P, R/2, 2] with R at most " + std::to_string(o.shape.head_dim), o.table.shape.text(),
          "the rotary table of this model");
   expect(where, "table", o.table, DType::f32, {o.table.dim(0), o.table.dim(1), 2});
+  if (o.keys) check(o.appended());
 }
 
 namespace {

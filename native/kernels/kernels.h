@@ -114,13 +114,17 @@ struct KvAppend {
   View keys, values;           // any [pages, page_size, G, D]
 };
 // Rotary position embedding of the first R elements of queries and keys, in place (Su et al. 2021): pairs (i, i + R/2) as
-// in Hugging Face LLaMA, or (2i, 2i + 1) when `interleaved`, as in GPT-J. `inverse` turns gradients back.
+// in Hugging Face LLaMA, or (2i, 2i + 1) when `interleaved`, as in GPT-J. `inverse` turns gradients back. With a cache, the turned
+// keys and the values go into its slots too, as by kv_append.
 struct Rotary {
   AttentionShape shape;
   View qkv;                    // any [T, (N + 2G) D]
   View positions;              // int32 [T]
   View table;                  // fp32 [P, R/2, 2]: cosine, sine
   bool interleaved = false, inverse = false;
+  View slots{}, keys{}, values{};  // as in KvAppend; optional
+
+  KvAppend appended() const { return {shape, qkv, slots, keys, values}; }
 };
 // RMSNorm of each query and key head (Dehghani et al. 2023, as in Qwen3 and Gemma3); values are copied.
 struct HeadNormForward {

@@ -102,6 +102,11 @@ class Ladder {
                .table = b.numbers(F, {s.length, m.head_dim / 2, 2})};
       return [o](auto& k, Exec& ex) { k.rotary(ex, o); };
     });
+    b.rung({"rotary_append", m.name, tokens(), 0, 14.0 * T * m.heads * m.head_dim}, [&] {
+      Rotary o{.shape = shape, .qkv = b.numbers(H, {T, row}), .positions = b.whole({T}, [&](int64_t i) { return i % s.length; }),
+               .table = b.numbers(F, {s.length, m.head_dim / 2, 2}), .slots = b.whole({T}, [](int64_t i) { return i; }), .keys = cache(pages), .values = cache(pages)};
+      return [o](auto& k, Exec& ex) { k.rotary(ex, o); };
+    });
     b.rung({"head_norm_forward", m.name, tokens(), 0, 4.0 * T * row}, [&] {
       HeadNormForward o{.shape = shape, .qkv = b.numbers(H, {T, row}), .q_weight = b.numbers(H, {m.head_dim}), .k_weight = b.numbers(H, {m.head_dim}), .out = b.empty(H, {T, row})};
       return [o](auto& k, Exec& ex) { k.head_norm_forward(ex, o); };

@@ -37,6 +37,7 @@ void rotary(Exec& ex, const Rotary& a) {
       store(a.qkv, t * s.row(), x, heads * d);
     }
   });
+  if (a.keys) kv_append(ex, a.appended());
 }
 
 void kv_append(Exec& ex, const KvAppend& a) {

@@ -99,6 +99,32 @@ TEST(rotary_names_the_wrong_operand) {
   });
 }
 
+TEST(rotary_appends_as_kv_append_does) {
+  const int64_t tokens = 21;
+  Buffer positions(DType::i32, {tokens}), slots(DType::i32, {tokens});
+  for (int64_t i = 0; i < tokens; ++i) positions.set(i, double(i * 7 % 60)), slots.set(i, double(i * 5 % 24));
+  for (const Turn& c : {Turn{4, 2, 64, 64}, Turn{3, 1, 5, 4}, Turn{2, 2, 80, 32}, Turn{2, 1, 7, 0}, Turn{2, 2, 24, 16, true}, Turn{3, 1, 5, 4, true}})
+    for_each_device([&](DType t) {
+      Machine m(2);
+      AttentionShape s = shape_of(c.heads, c.kv_heads, c.d);
+      Buffer table = table_of(60, c.rotated), qkv(t, {tokens, s.row()}, random_values(5, tokens * s.row())), apart(qkv);
+      Buffer keys(t, {8, 3, c.kv_heads, c.d}), values(keys), keys_apart(keys), values_apart(keys);
+      auto turn = [&] { ops.rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, false, slots.view, keys.view, values.view}); };
+      turn();
+      ops.rotary(m.ex, {s, apart.view, positions.view, table.view, c.interleaved});
+      ops.kv_append(m.ex, {s, apart.view, slots.view, keys_apart.view, values_apart.view});
+      CHECK(qkv.same(0, apart, 0, tokens * s.row()));
+      CHECK(keys.same(0, keys_apart, 0, 24 * c.kv_heads * c.d));
+      CHECK(values.same(0, values_apart, 0, 24 * c.kv_heads * c.d));
+      CHECK(!keys.same(0, values, 0, 24 * c.kv_heads * c.d));
+      Buffer wrong(t, {8, 2, c.kv_heads, c.d});
+      slots.set(4, 24);
+      CHECK(names(message_of(turn), "slots"));
+      slots.set(4, 20);
+      CHECK(names(message_of([&] { ops.rotary(m.ex, {s, qkv.view, positions.view, table.view, c.interleaved, false, slots.view, wrong.view, values.view}); }), "values"));
+    });
+}
+
 TEST(kv_append_copies_into_slots) {
   Machine m(2);
   const int64_t tokens = 150;
