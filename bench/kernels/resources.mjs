@@ -32,7 +32,7 @@ for (const piece of text.split('ptxas info    : Compiling entry function ').slic
   })
 }
 const names = spawnSync('c++filt', { input: entries.map((e) => e.mangled).join('\n'), encoding: 'utf8' }).stdout.trimEnd().split('\n')
-const short = (name) => name.replace(/^void /, '').replace(/\(anonymous namespace\)::|threefold::cuda::/g, '').replace(/\)?\(.*$/s, '').replace(/\((?:int|bool)\)/g, '')
+const short = (name) => name.replace(/^void /, '').replace(/\(anonymous namespace\)::|threefold::(cuda::)?/g, '').replace(/\((?:int|bool|[\w:]+)\)(?=\d|-|true|false)/g, '').replace(/\(.*$/s, '')
 const kernels = entries.map((entry, i) => ({ kernel: short(names[i]), ...entry, mangled: undefined })).sort((a, b) => a.kernel.localeCompare(b.kernel) || a.arch.localeCompare(b.arch))
 const spilling = kernels.filter((k) => k.spillStores + k.spillLoads > 0)
 

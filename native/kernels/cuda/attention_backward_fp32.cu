@@ -126,18 +126,20 @@ __global__ void __launch_bounds__(kThreads, 1) backward_kernel(Inputs in, float*
       float dot[each][each] = {}, dp[each][each] = {};
       S::dots(owns_queries ? m.q : m.k, owns_queries ? m.k : m.q, s.d, dot);
       S::dots(owns_queries ? m.dout : m.v, owns_queries ? m.v : m.dout, s.d, dp);
+      with_kind(s, [&]<Attention::Kind kind>(KindIs<kind>) {
 #pragma unroll
-      for (int i = 0; i < each; ++i)
+        for (int i = 0; i < each; ++i)
 #pragma unroll
-        for (int j = 0; j < each; ++j) {
-          int row = ty * each + i, column = tx + 16 * j, query = owns_queries ? row : column;
-          int key = owns_queries ? other + column : own.first + row, position = (owns_queries ? own.first : other) + query;
-          Weights w;
-          if (position < own.length && s.visible(key, position))
-            w = weigh(s, dot[i][j], dp[i][j], slope, key - position, m.stats[query], drops ? keep.at(own.start, head, position, key) : 1);
-          m.ds[row * S::weights + column] = w.ds;
-          if (!owns_queries) m.p[row * S::weights + column] = w.p;
-        }
+          for (int j = 0; j < each; ++j) {
+            int row = ty * each + i, column = tx + 16 * j, query = owns_queries ? row : column;
+            int key = owns_queries ? other + column : own.first + row, position = (owns_queries ? own.first : other) + query;
+            Weights w;
+            if (position < own.length && s.visible(key, position))
+              w = weigh<kind>(s, dot[i][j], dp[i][j], slope, key - position, m.stats[query], drops ? keep.at(own.start, head, position, key) : 1);
+            m.ds[row * S::weights + column] = w.ds;
+            if (!owns_queries) m.p[row * S::weights + column] = w.p;
+          }
+      });
       __syncthreads();
       S::accumulate(m.ds, owns_queries ? m.k : m.q, first_sum);
       if (!owns_queries) S::accumulate(m.p, m.dout, second_sum);

@@ -21,7 +21,11 @@ constexpr int kWeights = kStride<T, kQueries>;
 
 template <typename T, int kWide>
 struct Shared {
-  T k[kRows<kWide> * kStride<T, kWide>], v[kRows<kWide> * kStride<T, kWide>];
+  Tile tile;  // here, like what follows, to leave its registers to the sums
+  float slope;
+  int kv_head, end;  // of the queries that see a key of the tile
+  Keep keep;
+  alignas(16) T k[kRows<kWide> * kStride<T, kWide>], v[kRows<kWide> * kStride<T, kWide>];
   T p[kRows<kWide> * kWeights<T>], ds[kRows<kWide> * kWeights<T>];  // [keys, queries]
   struct Stage {
     T q[kQueries * kStride<T, kWide>], dout[kQueries * kStride<T, kWide>];
@@ -34,13 +38,18 @@ template <typename T, int kWide, bool drops>
 __global__ void __launch_bounds__(kThreads, 1) keys_kernel(BackwardInputs<T> in, T* dqkv, Attention s, Keep keep, float scale, int stages, Check check) {
   constexpr int stride = kStride<T, kWide>, weights = kWeights<T>, across = kThreads / 32 / kDown<kWide>;
   constexpr int tiles = 2, queries = kQueries / across / 8, columns = kWide / across / 8;  // of one warp, in tiles of 16, 8 and 8
+  constexpr int together = drops ? 1 : tiles;  // with a mask there are no registers for the scores of two
   auto& m = shared_struct<Shared<T, kWide>>();
   if (blockIdx.x == 0 && blockIdx.y == 0) check_starts(in.starts, in.sequences, in.tokens, check);
   Tile tile;
   if (!find_tile(in.starts, in.sequences, in.tokens, kRows<kWide>, int(blockIdx.x), tile)) return;  // keys of the most queries first
-  int kv_head = blockIdx.y, first_head = kv_head * s.group;
+  if (threadIdx.x == 0) {
+    m.tile = tile, m.kv_head = blockIdx.y, m.slope = s.slope(m.kv_head * s.group), m.end = tile.length, m.keep = keep;
+    if (s.window > 0) m.end = int(min(int64_t(tile.length), int64_t(tile.first) + kRows<kWide> + s.window - 1));
+  }
+  __syncthreads();
   auto load = [&](T* to, int rows, const T* from, int64_t row, int64_t column, int first) {
-    SequenceRows<T> source{from + (tile.start + first) * row + column, row, tile.length - first};
+    SequenceRows<T> source{from + (m.tile.start + first) * row + column, row, m.tile.length - first};
     load_tile<T, kWide, kThreads>(to, rows, s.d, in.packed, in.qkv, source);
   };
   auto load_queries = [&](int stage, int head, int first) {
@@ -48,78 +57,87 @@ __global__ void __launch_bounds__(kThreads, 1) keys_kernel(BackwardInputs<T> in,
     load(to.q, kQueries, in.qkv, s.row, s.query(head), first);
     load(to.dout, kQueries, in.dout, int64_t(s.heads) * s.d, s.query(head), first);
     if (int i = threadIdx.x; i < kQueries) {
-      bool there = first + i < tile.length;
-      ptx::copy_async_8(to.stats + i, in.stats + head * in.tokens + tile.start + (there ? first + i : 0), there ? 8 : 0);
+      bool there = first + i < m.tile.length;
+      ptx::copy_async_8(to.stats + i, in.stats + head * in.tokens + m.tile.start + (there ? first + i : 0), there ? 8 : 0);
     }
     ptx::copy_async_commit();
   };
 
   int lane = threadIdx.x % 32, g = lane / 4, q = lane % 4, warp = threadIdx.x / 32;
   int own = warp % kDown<kWide> * 32, part = warp / kDown<kWide>;  // the warp's first key of the tile; which of the others
-  int end = tile.length;  // of the queries that see a key of the tile
-  if (s.window > 0) end = int(min(int64_t(end), int64_t(tile.first) + kRows<kWide> + s.window - 1));
   float dk[tiles][columns][4] = {}, dv[tiles][columns][4] = {};
-  load(m.k, kRows<kWide>, in.qkv, s.row, s.key(kv_head), tile.first);
-  load(m.v, kRows<kWide>, in.qkv, s.row, s.value(kv_head), tile.first);
-  int head = first_head, first = tile.first, stage = 0;
+  load(m.k, kRows<kWide>, in.qkv, s.row, s.key(m.kv_head), m.tile.first);
+  load(m.v, kRows<kWide>, in.qkv, s.row, s.value(m.kv_head), m.tile.first);
+  int head = m.kv_head * s.group, first = m.tile.first, stage = 0;
   load_queries(0, head, first);
-  float slope = s.slope(head);
   for (;;) {
     int next_head = head, next = first + kQueries;
-    if (next >= end) ++next_head, next = tile.first;
-    bool last = next_head == first_head + s.group;
+    if (next >= m.end) ++next_head, next = m.tile.first;
+    bool last = next_head == (m.kv_head + 1) * s.group;
     ptx::copy_async_wait<0>();
     __syncthreads();  // this tile is there, and nobody reads the one before or its weights
     if (stages == 2 && !last) load_queries(stage ^ 1, next_head, next);
     const auto& at = m.stage[stage];
 
-    int key = tile.first + own, query = part * queries * 8;
+    int key = m.tile.first + own, query = part * queries * 8;
     bool hidden = key > first + query + queries * 8 - 1;
     bool edge = key + 32 > first + query + 1 || key < s.first_visible(first + query + queries * 8 - 1);
-    float x[tiles][queries][4] = {}, dp[tiles][queries][4] = {};
-    auto multiply = [&](const T* keys, const T* others, float(&sum)[tiles][queries][4]) {
+#pragma unroll 1
+    for (int lower = 0; lower < tiles; lower += together) {
+      const int rows = own + lower * 16, from = m.tile.first + rows;  // their first key
+      uint32_t kept = 0;
+      if (drops && !hidden) kept = m.keep.template keys_by_queries<queries, together>(m.tile.start, head, first + query, from);
+      float x[together][queries][4] = {}, dp[together][queries][4] = {};
+      auto multiply = [&](const T* keys, const T* others, float(&sum)[together][queries][4]) {
 #pragma unroll
-      for (int c = 0; c < kWide; c += 16) {
-        uint32_t a[tiles][4];
+        for (int c = 0; c < kWide; c += 16) {
+          uint32_t a[together][4];
 #pragma unroll
-        for (int t = 0; t < tiles; ++t) load_a<T, stride>(a[t], keys + (own + t * 16) * stride + c);
+          for (int t = 0; t < together; ++t) load_a<T, stride>(a[t], keys + (rows + t * 16) * stride + c);
 #pragma unroll
-        for (int n = 0; n < queries; n += 2) {
-          uint32_t b[2][2];
-          load_b_rows<T, stride>(b, others + (query + n * 8) * stride + c);
+          for (int n = 0; n < queries; n += 2) {
+            uint32_t b[2][2];
+            load_b_rows<T, stride>(b, others + (query + n * 8) * stride + c);
 #pragma unroll
-          for (int t = 0; t < tiles; ++t)
+            for (int t = 0; t < together; ++t)
 #pragma unroll
-            for (int j = 0; j < 2; ++j) ptx::mma_16x8x16<T>(sum[t][n + j], a[t], b[j]);
-        }
-      }
-    };
-    if (!hidden) {
-      multiply(m.k, at.q, x);
-      multiply(m.v, at.dout, dp);
-    }
-#pragma unroll
-    for (int n = 0; n < queries; ++n) {
-      int column = query + n * 8 + 2 * q;
-      const float2 stats[2] = {at.stats[column], at.stats[column + 1]};
-#pragma unroll
-      for (int t = 0; t < tiles; ++t) {
-        float f[4] = {1, 1, 1, 1};
-        if (drops && !hidden) keep.by_keys(f, tile.start, head, first + query + n * 8, tile.first + own + t * 16);
-#pragma unroll
-        for (int r = 0; r < 2; ++r) {
-          Weights w[2];
-          int row = own + t * 16 + r * 8 + g;
-#pragma unroll
-          for (int i = 0; i < 2; ++i) {
-            int position = first + column + i, from = tile.first + row;
-            if (!hidden && (!edge || s.visible(from, position)))
-              w[i] = weigh(s, x[t][n][2 * r + i], dp[t][n][2 * r + i], slope, from - position, stats[i], f[2 * r + i]);
+              for (int j = 0; j < 2; ++j) ptx::mma_16x8x16<T>(sum[t][n + j], a[t], b[j]);
           }
-          *reinterpret_cast<uint32_t*>(m.p + row * weights + column) = ptx::pack_bits<T>(w[0].p, w[1].p);
-          *reinterpret_cast<uint32_t*>(m.ds + row * weights + column) = ptx::pack_bits<T>(w[0].ds, w[1].ds);
         }
+      };
+      auto for_sums = [&](auto f) {  // f(x, dp, key, position, column of its query, number of its bit in the mask)
+#pragma unroll
+        for (int n = 0; n < queries; ++n)
+#pragma unroll
+          for (int t = 0; t < together; ++t)
+#pragma unroll
+            for (int i = 0; i < 4; ++i) {
+              int column = query + n * 8 + 2 * q + i % 2;
+              f(x[t][n][i], dp[t][n][i], from + t * 16 + i / 2 * 8 + g, first + column, column, (n * together + t) * 4 + i);
+            }
+      };
+      if (!hidden) {
+        multiply(m.k, at.q, x);
+        multiply(m.v, at.dout, dp);
+        with_kind(s, [&]<Attention::Kind kind>(KindIs<kind>) {
+          for_sums([&](float& x, float& dp, int key, int position, int column, int bit) {
+            Weights w = weigh<kind>(s, x, dp, m.slope, key - position, at.stats[column], drops ? m.keep.factor_of(kept, bit) : 1);
+            x = w.p, dp = w.ds;
+          });
+        });
+        if (edge)
+          for_sums([&](float& x, float& dp, int key, int position, int, int) { if (!s.visible(key, position)) x = dp = 0; });
       }
+#pragma unroll
+      for (int n = 0; n < queries; ++n)
+#pragma unroll
+        for (int t = 0; t < together; ++t)
+#pragma unroll
+          for (int r = 0; r < 2; ++r) {
+            int to = (rows + t * 16 + r * 8 + g) * weights + query + n * 8 + 2 * q;
+            *reinterpret_cast<uint32_t*>(m.p + to) = ptx::pack_bits<T>(x[t][n][2 * r], x[t][n][2 * r + 1]);
+            *reinterpret_cast<uint32_t*>(m.ds + to) = ptx::pack_bits<T>(dp[t][n][2 * r], dp[t][n][2 * r + 1]);
+          }
     }
     __syncthreads();
     auto accumulate = [&](const T* weight, const T* others, float(&sum)[tiles][columns][4]) {
@@ -147,7 +165,7 @@ __global__ void __launch_bounds__(kThreads, 1) keys_kernel(BackwardInputs<T> in,
       __syncthreads();
       load_queries(0, next_head, next);
     }
-    if (next_head != head) slope = s.slope(next_head);
+    if (next_head != head && threadIdx.x == 0) m.slope = s.slope(next_head);  // nobody reads that of this tile any more
     head = next_head, first = next, stage ^= stages - 1;
   }
 
@@ -163,10 +181,10 @@ __global__ void __launch_bounds__(kThreads, 1) keys_kernel(BackwardInputs<T> in,
         *reinterpret_cast<uint32_t*>(m.v + to) = ptx::pack_bits<T>(dv[t][c][2 * r], dv[t][c][2 * r + 1]);
       }
   __syncthreads();
-  T* out = dqkv + (tile.start + tile.first) * s.row;
-  int count = min(kRows<kWide>, tile.length - tile.first);
-  store_tile<T, kWide>(m.k, out + s.key(kv_head), s.row, count, s.d, packs(dqkv, s.d), threadIdx.x, kThreads);
-  store_tile<T, kWide>(m.v, out + s.value(kv_head), s.row, count, s.d, packs(dqkv, s.d), threadIdx.x, kThreads);
+  T* out = dqkv + (m.tile.start + m.tile.first) * s.row;
+  int count = min(kRows<kWide>, m.tile.length - m.tile.first);
+  store_tile<T, kWide>(m.k, out + s.key(m.kv_head), s.row, count, s.d, packs(dqkv, s.d), threadIdx.x, kThreads);
+  store_tile<T, kWide>(m.v, out + s.value(m.kv_head), s.row, count, s.d, packs(dqkv, s.d), threadIdx.x, kThreads);
 }
 
 }  // namespace

@@ -16,7 +16,11 @@ constexpr int kRows = 16 * kTiles<kWide> * (kThreads / 32);
 
 template <typename T, int kWide>
 struct Shared {
-  T q[kRows<kWide> * kStride<T, kWide>], dout[kRows<kWide> * kStride<T, kWide>];
+  Tile tile;  // here, like what follows, to leave its registers to the sums
+  float slope;
+  int head;
+  Keep keep;
+  alignas(16) T q[kRows<kWide> * kStride<T, kWide>], dout[kRows<kWide> * kStride<T, kWide>];
   struct Stage {
     T k[kKeys * kStride<T, kWide>], v[kKeys * kStride<T, kWide>];
   } stage[2];  // the second where there is room
@@ -31,32 +35,32 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
   if (blockIdx.x == 0 && blockIdx.y == 0) check_starts(in.starts, in.sequences, in.tokens, check);
   Tile tile;
   if (!find_tile(in.starts, in.sequences, in.tokens, kRows<kWide>, int(gridDim.x - 1 - blockIdx.x), tile)) return;  // most keys first
-  int head = blockIdx.y, kv_head = head / s.group;
-  float slope = s.slope(head);
+  if (threadIdx.x == 0) m.tile = tile, m.head = blockIdx.y, m.slope = s.slope(m.head), m.keep = keep;
+  __syncthreads();
   auto load = [&](T* to, int rows, const T* from, int64_t row, int64_t column, int first) {
-    SequenceRows<T> source{from + (tile.start + first) * row + column, row, tile.length - first};
+    SequenceRows<T> source{from + (m.tile.start + first) * row + column, row, m.tile.length - first};
     load_tile<T, kWide, kThreads>(to, rows, s.d, in.packed, in.qkv, source);
   };
   auto load_keys = [&](int stage, int key) {
-    load(m.stage[stage].k, kKeys, in.qkv, s.row, s.key(kv_head), key);
-    load(m.stage[stage].v, kKeys, in.qkv, s.row, s.value(kv_head), key);
+    load(m.stage[stage].k, kKeys, in.qkv, s.row, s.key(m.head / s.group), key);
+    load(m.stage[stage].v, kKeys, in.qkv, s.row, s.value(m.head / s.group), key);
     ptx::copy_async_commit();
   };
 
-  int within = threadIdx.x / 32 * count, first = tile.first + within, g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
+  int within = threadIdx.x / 32 * count, first = m.tile.first + within, g = threadIdx.x % 32 / 4, q = threadIdx.x % 4;
   float2 stats[tiles][2];
 #pragma unroll
   for (int t = 0; t < tiles; ++t)
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       int position = first + t * 16 + r * 8 + g;
-      stats[t][r] = position < tile.length ? in.stats[head * in.tokens + tile.start + position] : make_float2(0, 0);
+      stats[t][r] = position < m.tile.length ? in.stats[m.head * in.tokens + m.tile.start + position] : make_float2(0, 0);
     }
   float dq[tiles][columns][4] = {};
-  int end = min(tile.first + kRows<kWide>, tile.length);
-  int key = s.first_visible(tile.first) / kKeys * kKeys;
-  load(m.q, kRows<kWide>, in.qkv, s.row, s.query(head), tile.first);
-  load(m.dout, kRows<kWide>, in.dout, int64_t(s.heads) * s.d, s.query(head), tile.first);
+  int end = min(m.tile.first + kRows<kWide>, m.tile.length);
+  int key = s.first_visible(m.tile.first) / kKeys * kKeys;
+  load(m.q, kRows<kWide>, in.qkv, s.row, s.query(m.head), m.tile.first);
+  load(m.dout, kRows<kWide>, in.dout, int64_t(s.heads) * s.d, s.query(m.head), m.tile.first);
   load_keys(0, key);
   for (int stage = 0; key < end; key += kKeys, stage ^= stages - 1) {
     ptx::copy_async_wait<0>();
@@ -66,8 +70,13 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
 #pragma unroll 1
     for (int half = 0; half < kKeys; half += kHalf) {
       int from = key + half, last = first + count - 1;
-      if (first >= tile.length || from > last || from + kHalf <= s.first_visible(first)) continue;
+      if (first >= m.tile.length || from > last || from + kHalf <= s.first_visible(first)) continue;
       bool edge = from + kHalf > first + 1 || from < s.first_visible(last);
+      uint32_t kept[tiles];
+      if constexpr (drops) {
+#pragma unroll
+        for (int t = 0; t < tiles; ++t) kept[t] = m.keep.template queries_by_keys<kHalf / 8>(m.tile.start, m.head, first + t * 16, from);
+      }
       float x[tiles][kHalf / 8][4] = {}, dp[tiles][kHalf / 8][4] = {};
       auto multiply = [&](const T* rows, const T* keys, float(&sum)[tiles][kHalf / 8][4]) {
 #pragma unroll
@@ -88,20 +97,21 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
       };
       multiply(m.q, in_stage.k, x);
       multiply(m.dout, in_stage.v, dp);
+      auto for_sums = [&](auto f) {  // f(x, dp, key, position, t, number of its bit in the mask)
 #pragma unroll
-      for (int t = 0; t < tiles; ++t)
+        for (int t = 0; t < tiles; ++t)
 #pragma unroll
-        for (int n = 0; n < kHalf / 8; ++n) {
-          float f[4] = {1, 1, 1, 1};
-          if constexpr (drops) keep.by_queries(f, tile.start, head, first + t * 16, from + n * 8);
+          for (int n = 0; n < kHalf / 8; ++n)
 #pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            int at = from + n * 8 + 2 * q + i % 2, position = first + t * 16 + i / 2 * 8 + g;
-            Weights w;
-            if (!edge || s.visible(at, position)) w = weigh(s, x[t][n][i], dp[t][n][i], slope, at - position, stats[t][i / 2], f[i]);
-            x[t][n][i] = w.ds;
-          }
-        }
+            for (int i = 0; i < 4; ++i) f(x[t][n][i], dp[t][n][i], from + n * 8 + 2 * q + i % 2, first + t * 16 + i / 2 * 8 + g, t, 4 * n + i);
+      };
+      with_kind(s, [&]<Attention::Kind kind>(KindIs<kind>) {
+        for_sums([&](float& x, float dp, int at, int position, int t, int bit) {
+          x = weigh<kind>(s, x, dp, m.slope, at - position, stats[t][bit / 2 % 2], drops ? m.keep.factor_of(kept[t], bit) : 1).ds;
+        });
+      });
+      if (edge)
+        for_sums([&](float& x, float, int at, int position, int, int) { if (!s.visible(at, position)) x = 0; });
 #pragma unroll
       for (int n = 0; n < kHalf / 8; n += 2) {
         uint32_t a[tiles][4];
@@ -123,7 +133,7 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
     load_keys(0, key + kKeys);
   }
 
-  if (first >= tile.length) return;
+  if (first >= m.tile.length) return;
   T* rows = m.q + within * stride;  // the warp's own, which no one else reads
 #pragma unroll
   for (int t = 0; t < tiles; ++t)
@@ -134,7 +144,7 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
         *reinterpret_cast<uint32_t*>(rows + (t * 16 + r * 8 + g) * stride + c * 8 + 2 * q) =
             ptx::pack_bits<T>(dq[t][c][2 * r] * scale, dq[t][c][2 * r + 1] * scale);
   __syncwarp();
-  store_tile<T, kWide>(rows, dqkv + (tile.start + first) * s.row + s.query(head), s.row, min(count, tile.length - first), s.d,
+  store_tile<T, kWide>(rows, dqkv + (m.tile.start + first) * s.row + s.query(m.head), s.row, min(count, m.tile.length - first), s.d,
                        packs(dqkv, s.d), threadIdx.x % 32, 32);
 }
 

@@ -68,12 +68,13 @@ __global__ void __launch_bounds__(kThreads, 1) decode_kernel(const float* qkv, c
     __syncthreads();
 
     float x[4], largest = kNothing, sum = 0;
+    with_kind(s, [&]<Attention::Kind kind>(KindIs<kind>) {
+#pragma unroll
+      for (int j = 0; j < 4; ++j) x[j] = s.score<kind>(m.scores[folding][lane + 16 * j], slope, key + lane + 16 * j - (length - 1));
+    });
 #pragma unroll
     for (int j = 0; j < 4; ++j) {
-      int at = key + lane + 16 * j;
-      x[j] = m.scores[folding][lane + 16 * j];
-      if (s.kind != Attention::plain) x[j] = s.score(x[j], slope, at - (length - 1));
-      if (!s.visible(at, length - 1)) x[j] = kNothing;
+      if (!s.visible(key + lane + 16 * j, length - 1)) x[j] = kNothing;
       largest = fmaxf(largest, x[j]);
     }
     for (int with = 8; with > 0; with /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFull, largest, with));

@@ -68,15 +68,19 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(const float* qkv, 
           x = fmaf(a[i].w, b[j].w, fmaf(a[i].z, b[j].z, fmaf(a[i].y, b[j].y, fmaf(a[i].x, b[j].x, x))));
         }
     }
+    with_kind(s, [&]<Attention::Kind kind>(KindIs<kind>) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i)
+#pragma unroll
+        for (int j = 0; j < 4; ++j) score[i][j] = s.score<kind>(score[i][j], slope, key + tx + 16 * j - position - i);
+    });
 #pragma unroll
     for (int i = 0; i < 4; ++i) {
       float largest = kNothing, sum = 0;
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         float& x = score[i][j];
-        int at = key + tx + 16 * j;
-        if (s.kind != Attention::plain) x = s.score(x, slope, at - position - i);
-        if (!s.visible(at, position + i)) x = kNothing;
+        if (!s.visible(key + tx + 16 * j, position + i)) x = kNothing;
         largest = fmaxf(largest, x);
       }
       for (int with = 8; with > 0; with /= 2) largest = fmaxf(largest, __shfl_xor_sync(kFull, largest, with));
@@ -85,13 +89,18 @@ __global__ void __launch_bounds__(kThreads, 1) forward_kernel(const float* qkv, 
       for (int j = 0; j < 4; ++j) {
         float x = ptx::exp2(fmaf(score[i][j], s.factor, -shift_of(row[i].top)));
         sum += x;
-        if constexpr (drops) x *= keep.at(tile.start, head, position + i, key + tx + 16 * j);
         p[(ty * 4 + i) * kScores + tx + 16 * j] = x;
       }
       for (int with = 8; with > 0; with /= 2) sum += __shfl_xor_sync(kFull, sum, with);
       row[i].sum = fmaf(row[i].sum, shrink, sum);
 #pragma unroll
       for (int c = 0; c < columns; ++c) o[i][c] = scaled(o[i][c], shrink);
+    }
+    if constexpr (drops) {
+#pragma unroll 1  // random numbers of one probability at a time, to leave registers to the sums
+      for (int i = 0; i < 4; ++i)
+#pragma unroll 1
+        for (int j = tx; j < kKeys; j += 16) p[(ty * 4 + i) * kScores + j] *= keep.at(tile.start, head, position + i, key + j);
     }
     __syncthreads();
     load(kv, s.value(kv_head), key);

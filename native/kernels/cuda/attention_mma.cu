@@ -52,6 +52,7 @@ struct Shared {
   const T *keys, *values;  // of the sequence's first token
   float slope;
   int head, place;  // of Parking, or -1
+  Keep keep;
 };
 
 template <typename T>
@@ -82,46 +83,50 @@ struct Warp {
         for (int i = 0; i < 4; ++i) o[t][c][i] = 0;
     }
   }
+  // Scores x of the t-th tile of rows become probabilities, times factor(4 n + i); what the rows have summed shrinks as it must.
+  template <typename F>
+  __device__ __forceinline__ void take_in(float (&x)[kKeyTiles][4], int t, const Attention& s, float slope, int key, bool edge, F factor) {
+    int row = first + t * 16 + threadIdx.x % 32 / 4;
+    const float slopes[2] = {slope, slope};
+    const int positions[2] = {row, row + 8};
+    float shrink[2];
+    score_rows(x, s, slopes, positions, key, edge);
+    fold_rows(x, s.factor, rows[t], shrink);
+#pragma unroll
+    for (int n = 0; n < kKeyTiles; ++n)
+#pragma unroll
+      for (int i = 0; i < 4; ++i) x[n][i] *= factor(4 * n + i);
+#pragma unroll
+    for (int n = 0; n < kKeyTiles; n += 2) round_a<T>(p[t][n / 2], x[n], x[n + 1]);
+#pragma unroll
+    for (int c = 0; c < columns; ++c) shrink_rows(o[t][c], shrink);
+  }
   // Folds the keys of a block, from `key` on. edge: some of them are out of sight of some row. token: of the sequence.
   template <bool drops>
   __device__ __forceinline__ void fold(const T* q, const T* k, const Attention& s, float slope, int key, bool edge, const Keep& keep, int64_t token, int head) {
-    float x[tiles][kKeyTiles][4] = {};
+    constexpr int together = drops ? 1 : tiles;  // with a mask there are no registers for the scores of two
 #pragma unroll
-    for (int c = 0; c < kWide; c += 16) {
-      uint32_t a[tiles][4];
+    for (int at = 0; at < tiles; at += together) {
+      uint32_t kept = 0;
+      if constexpr (drops) kept = keep.queries_by_keys<kKeyTiles>(token, head, first + at * 16, key);
+      float x[together][kKeyTiles][4] = {};
 #pragma unroll
-      for (int t = 0; t < tiles; ++t) load_a<T, stride>(a[t], q + t * 16 * stride + c);
+      for (int c = 0; c < kWide; c += 16) {
+        uint32_t a[together][4];
 #pragma unroll
-      for (int n = 0; n < kKeyTiles; n += 2) {
-        uint32_t b[2][2];
-        load_b_rows<T, stride>(b, k + n * 8 * stride + c);
+        for (int t = 0; t < together; ++t) load_a<T, stride>(a[t], q + (at + t) * 16 * stride + c);
 #pragma unroll
-        for (int t = 0; t < tiles; ++t)
+        for (int n = 0; n < kKeyTiles; n += 2) {
+          uint32_t b[2][2];
+          load_b_rows<T, stride>(b, k + n * 8 * stride + c);
 #pragma unroll
-          for (int j = 0; j < 2; ++j) ptx::mma_16x8x16<T>(x[t][n + j], a[t], b[j]);
-      }
-    }
+          for (int t = 0; t < together; ++t)
 #pragma unroll
-    for (int t = 0; t < tiles; ++t) {
-      int row = first + t * 16 + threadIdx.x % 32 / 4;
-      const float slopes[2] = {slope, slope};
-      const int positions[2] = {row, row + 8};
-      float shrink[2];
-      score_rows(x[t], s, slopes, positions, key, edge);
-      fold_rows(x[t], s.factor, rows[t], shrink);
-      if constexpr (drops) {
-#pragma unroll
-        for (int n = 0; n < kKeyTiles; ++n) {
-          float f[4];
-          keep.by_queries(f, token, head, first + t * 16, key + n * 8);
-#pragma unroll
-          for (int i = 0; i < 4; ++i) x[t][n][i] *= f[i];
+            for (int j = 0; j < 2; ++j) ptx::mma_16x8x16<T>(x[t][n + j], a[t], b[j]);
         }
       }
 #pragma unroll
-      for (int n = 0; n < kKeyTiles; n += 2) round_a<T>(p[t][n / 2], x[t][n], x[t][n + 1]);
-#pragma unroll
-      for (int c = 0; c < columns; ++c) shrink_rows(o[t][c], shrink);
+      for (int t = 0; t < together; ++t) take_in(x[t], at + t, s, slope, key, edge, [&](int sum) { return drops ? keep.factor_of(kept, sum) : 1; });
     }
   }
   // Adds the values of the block just folded: for each tile of rows, those that all its rows see.
@@ -161,50 +166,52 @@ struct Warp {
       }
     }
   }
-  // memory: [vectors, kThreads] from this thread's place on; vectors of one tile of 16 rows after the other.
-  __device__ void park(float4* memory) const {
+  // Joins tile t's rows to those of the spans parked before, in their states alone; by: how to join the sums.
+  __device__ __forceinline__ void join_states(int t, const float4& parked, Joint (&by)[2]) {
+    RowPair all{{{parked.x, parked.y}, {parked.z, parked.w}}};
+    join_rows(all, rows[t], by);
+    rows[t] = all;
+  }
+  __device__ __forceinline__ float4 join_sums(int t, int c, const float4& parked, const Joint (&by)[2]) const {
+    const float(&y)[4] = o[t][c];
+    return make_float4(joined(parked.x, y[0], by[0]), joined(parked.y, y[1], by[0]), joined(parked.z, y[2], by[1]), joined(parked.w, y[3], by[1]));
+  }
+  // Writes this span, joined to those parked before where `joins`. memory: [vectors, kThreads] from this thread's place on; vectors
+  // of one tile of 16 rows after the other.
+  template <bool joins>
+  __device__ void park(float4* memory) {
 #pragma unroll
     for (int t = 0; t < tiles; ++t, memory += (columns + 1) * kThreads) {
+      Joint by[2];
+      if constexpr (joins) join_states(t, memory[columns * kThreads], by);
 #pragma unroll
-      for (int c = 0; c < columns; ++c) memory[c * kThreads] = make_float4(o[t][c][0], o[t][c][1], o[t][c][2], o[t][c][3]);
+      for (int c = 0; c < columns; ++c)
+        memory[c * kThreads] = joins ? join_sums(t, c, memory[c * kThreads], by) : make_float4(o[t][c][0], o[t][c][1], o[t][c][2], o[t][c][3]);
       const Folded(&r)[2] = rows[t].row;
       memory[columns * kThreads] = make_float4(r[0].top, r[0].sum, r[1].top, r[1].sum);
     }
   }
-  // Joins this span to those parked before; the whole is in its place. The whole block calls it.
-  __device__ void join_parked(const float4* memory) {
-#pragma unroll
-    for (int t = 0; t < tiles; ++t, memory += (columns + 1) * kThreads) {
-      float4 state = memory[columns * kThreads];
-      RowPair all{{{state.x, state.y}, {state.z, state.w}}};
-      Joint by[2];
-      join_rows(all, rows[t], by);
-      rows[t] = all;
-#pragma unroll
-      for (int c = 0; c < columns; ++c) {
-        if (c % 4 == 0) __syncthreads();  // keeps the loads beyond it back: there are no registers for all of them
-        float4 x = memory[c * kThreads];
-        float(&y)[4] = o[t][c];
-        y[0] = joined(x.x, y[0], by[0]), y[1] = joined(x.y, y[1], by[0]);
-        y[2] = joined(x.z, y[2], by[1]), y[3] = joined(x.w, y[3], by[1]);
-      }
-    }
-  }
-  // Writes the rows that exist, of `length`, through `q`, the warp's own rows in shared memory. out and lse: of row `first`;
-  // the next is `heads` on.
-  __device__ void store(T* q, T* out, float* lse, int64_t heads, int length, int d, bool packed) const {
+  // Writes the rows that exist, of `length`, through `q`, the warp's own rows in shared memory, joined to the spans in `memory` where
+  // `joins`. out and lse: of row `first`; the next is `heads` on.
+  template <bool joins>
+  __device__ void store(const float4* memory, T* q, T* out, float* lse, int64_t heads, int length, int d, bool packed) {
     int lane = threadIdx.x % 32, g = lane / 4;
 #pragma unroll
-    for (int t = 0; t < tiles; ++t)
+    for (int t = 0; t < tiles; ++t, memory += (columns + 1) * kThreads) {
+      Joint by[2];
+      if constexpr (joins) join_states(t, memory[columns * kThreads], by);
+      const Folded(&r)[2] = rows[t].row;
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        int at = t * 16 + r * 8 + g;
-#pragma unroll
-        for (int c = 0; c < columns; ++c)
-          *reinterpret_cast<uint32_t*>(q + at * stride + c * 8 + lane % 4 * 2) =
-              ptx::pack_bits<T>(finished(o[t][c][2 * r], rows[t].row[r]), finished(o[t][c][2 * r + 1], rows[t].row[r]));
-        if (lse && lane % 4 == 0 && first + at < length) lse[at * heads] = lse_of(rows[t].row[r]);
+      for (int c = 0; c < columns; ++c) {
+        float4 y = joins ? join_sums(t, c, memory[c * kThreads], by) : make_float4(o[t][c][0], o[t][c][1], o[t][c][2], o[t][c][3]);
+        T* to = q + (t * 16 + g) * stride + c * 8 + lane % 4 * 2;
+        *reinterpret_cast<uint32_t*>(to) = ptx::pack_bits<T>(finished(y.x, r[0]), finished(y.y, r[0]));
+        *reinterpret_cast<uint32_t*>(to + 8 * stride) = ptx::pack_bits<T>(finished(y.z, r[1]), finished(y.w, r[1]));
       }
+#pragma unroll
+      for (int i = 0; i < 2; ++i)
+        if (int at = t * 16 + i * 8 + g; lse && lane % 4 == 0 && first + at < length) lse[at * heads] = lse_of(r[i]);
+    }
     __syncwarp();
     store_tile<T, kWide>(q, out, heads * d, min(count, length - first), d, packed, lane, 32);
   }
@@ -220,7 +227,7 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
   int head = blockIdx.y;
   if (threadIdx.x == 0) {
     const T* sequence = in.qkv + tile.start * s.row;
-    m.tile = tile, m.slope = s.slope(head), m.head = head, m.place = -1;
+    m.tile = tile, m.slope = s.slope(head), m.head = head, m.place = -1, m.keep = keep;
     m.keys = sequence + s.key(head / s.group), m.values = sequence + s.value(head / s.group);
   }
   auto load = [&](T* to, int rows, const T* from, int first) {  // from: of the sequence's first token
@@ -243,7 +250,7 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
     int end = key + kKeys, warp_last = warp.first + warp.count - 1;
     bool active = warp.first < m.tile.length && key <= warp_last && end > s.first_visible(warp.first);
     bool edge = end > warp.first + 1 || key < s.first_visible(warp_last);
-    if (active) warp.template fold<drops>(m.q + within * warp.stride, m.k, s, m.slope, key, edge, keep, m.tile.start, m.head);
+    if (active) warp.template fold<drops>(m.q + within * warp.stride, m.k, s, m.slope, key, edge, m.keep, m.tile.start, m.head);
     ptx::copy_async_wait<0>();
     __syncthreads();  // the values are there, and nobody reads the keys
     bool last = end >= min(m.tile.first + kRows<kWide>, m.tile.length);
@@ -253,23 +260,28 @@ __global__ void __launch_bounds__(kThreads, kWide <= 128 ? 2 : 1)
     if (!last && end % (kSpanBlocks * kKeys) != 0) continue;
 
     for (RowPair& rows : warp.rows) end_span(rows);
-    if (m.place >= 0) warp.join_parked(parking.at<kWide>(m.place));
     if (last) break;
     if (m.place < 0) {
       __syncthreads();
       if (threadIdx.x == 0) m.place = parking.take(m.tile.first / kRows<kWide> + m.head);
       __syncthreads();
+      warp.template park<false>(parking.at<kWide>(m.place));
+    } else {
+      warp.template park<true>(parking.at<kWide>(m.place));
     }
-    warp.park(parking.at<kWide>(m.place));
     warp.start_span();
   }
-  if (m.place >= 0) {
-    __syncthreads();
-    if (threadIdx.x == 0) parking.give_back(m.place);
+  if (warp.first < m.tile.length) {
+    int64_t row = (m.tile.start + warp.first) * s.heads + m.head;  // of [T, N]
+    auto store = [&]<bool joins>(std::bool_constant<joins>) {
+      warp.template store<joins>(joins ? parking.at<kWide>(m.place) : nullptr, m.q + within * warp.stride, out + row * s.d, lse ? lse + row : nullptr, s.heads,
+                                 m.tile.length, s.d, packs(out, s.d));
+    };
+    m.place >= 0 ? store(std::true_type{}) : store(std::false_type{});
   }
-  if (warp.first >= m.tile.length) return;
-  int64_t row = (m.tile.start + warp.first) * s.heads + m.head;  // of [T, N]
-  warp.store(m.q + within * warp.stride, out + row * s.d, lse ? lse + row : nullptr, s.heads, m.tile.length, s.d, packs(out, s.d));
+  if (m.place < 0) return;
+  __syncthreads();
+  if (threadIdx.x == 0) parking.give_back(m.place);
 }
 
 }  // namespace

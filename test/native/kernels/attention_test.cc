@@ -19,7 +19,7 @@ const std::vector<Heads> kHeads = {{4, 4, 1}, {4, 4, 5},  {4, 2, 5},  {3, 1, 5},
 // block see a key; caps; ALiBi at head counts that are a power of two and that are not.
 const std::vector<Heads> kVariants = {{4, 2, 16, 1},       {3, 1, 5, 7},           {4, 2, 14, 64},        {2, 2, 64, 65},
                                       {2, 1, 16, 66},      {3, 1, 32, 129},        {4, 2, 16, 0, 1.5f},   {4, 2, 14, 33, 20},
-                                      {4, 4, 16, 0, 0, true}, {6, 6, 8, 0, 0, true}, {3, 3, 5, 70, 0, true}};
+                                      {4, 4, 16, 0, 0, true}, {6, 3, 8, 0, 0, true}, {3, 3, 5, 70, 0, true}};
 std::vector<Heads> all_heads() {
   std::vector<Heads> all = kHeads;
   all.insert(all.end(), kVariants.begin(), kVariants.end());

@@ -11,6 +11,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/cuda/device/fault.h"
 #include "kernels/cuda/device/ptx.h"
@@ -57,9 +58,11 @@ struct Attention {
     while (2 * power <= heads) power *= 2;
     return float(head < power ? exp2(-8.0 * (head + 1) / power) : exp2(-4.0 * (2 * (head - power) + 1) / power)) * kLog2e;
   }
-  // The score from q.k; not called for `plain`, whose score is q.k itself. `distance`: of the key from the query, 0 or less.
-  __device__ float score(float dot, float slope, int distance) const {
-    if (kind == capped) return cap * tanhf(dot * scale);
+  // The score from q.k. `distance`: of the key from the query, 0 or less.
+  template <Kind kind>
+  __device__ __forceinline__ float score(float dot, float slope, int distance) const {
+    if constexpr (kind == plain) return dot;
+    if constexpr (kind == capped) return cap * tanhf(dot * scale);
     return kind == alibi ? fmaf(slope, float(distance), dot * scale) : dot * scale;
   }
   // d score / d q.k relative to scale, from the score.
@@ -68,6 +71,20 @@ struct Attention {
     return 1 - share * share;
   }
 };
+
+template <Attention::Kind kind>
+using KindIs = std::integral_constant<Attention::Kind, kind>;
+
+// Calls f with the kind as a KindIs: one branch for all the scores of a tile.
+template <typename F>
+__device__ __forceinline__ void with_kind(const Attention& s, F&& f) {
+  switch (s.kind) {
+    case Attention::plain: return f(KindIs<Attention::plain>{});
+    case Attention::scaled: return f(KindIs<Attention::scaled>{});
+    case Attention::capped: return f(KindIs<Attention::capped>{});
+    case Attention::alibi: return f(KindIs<Attention::alibi>{});
+  }
+}
 
 // --- the online softmax of one row ----------------------------------------------------------------------------------------
 
@@ -109,13 +126,14 @@ __device__ __forceinline__ float lse_of(const Folded& row) { return (row.top + l
 struct Weights {
   float p = 0, ds = 0;
 };
+template <Attention::Kind kind>
 __device__ __forceinline__ Weights weigh(const Attention& s, float dot, float dp, float slope, int distance, const float2& stats, float keep = 1) {
-  float score = s.kind == Attention::plain ? dot : s.score(dot, slope, distance);
+  float score = s.score<kind>(dot, slope, distance);
   Weights w;
   w.p = ptx::exp2(fmaf(score, s.factor, -stats.x));
   w.ds = w.p * (dp * keep - stats.y);
   w.p *= keep;
-  if (s.kind == Attention::capped) w.ds *= s.slope_of_cap(score);
+  if constexpr (kind == Attention::capped) w.ds *= s.slope_of_cap(score);
   return w;
 }
 

@@ -62,12 +62,12 @@ struct RowPair {
 __device__ __forceinline__ void score_rows(float (&s)[kKeyTiles][4], const Attention& attention, const float (&slope)[2],
                                            const int (&position)[2], int key, bool edge) {
   int first = key + threadIdx.x % 4 * 2;
-  if (attention.kind != Attention::plain) {
+  with_kind(attention, [&]<Attention::Kind kind>(KindIs<kind>) {
 #pragma unroll
     for (int n = 0; n < kKeyTiles; ++n)
 #pragma unroll
-      for (int i = 0; i < 4; ++i) s[n][i] = attention.score(s[n][i], slope[i / 2], first + n * 8 + i % 2 - position[i / 2]);
-  }
+      for (int i = 0; i < 4; ++i) s[n][i] = attention.score<kind>(s[n][i], slope[i / 2], first + n * 8 + i % 2 - position[i / 2]);
+  });
   if (!edge) return;
 #pragma unroll
   for (int n = 0; n < kKeyTiles; ++n)
