@@ -176,19 +176,21 @@ struct Warp {
     const float(&y)[4] = o[t][c];
     return make_float4(joined(parked.x, y[0], by[0]), joined(parked.y, y[1], by[0]), joined(parked.z, y[2], by[1]), joined(parked.w, y[3], by[1]));
   }
+  // Of vector c of tile t of this thread in its parked ones; `columns` is that of the rows' states.
+  __device__ static constexpr int place(int t, int c) { return (t * (columns + 1) + c) * kThreads; }
   // Writes this span, joined to those parked before where `joins`. memory: [vectors, kThreads] from this thread's place on; vectors
   // of one tile of 16 rows after the other.
   template <bool joins>
   __device__ void park(float4* memory) {
 #pragma unroll
-    for (int t = 0; t < tiles; ++t, memory += (columns + 1) * kThreads) {
+    for (int t = 0; t < tiles; ++t) {
       Joint by[2];
-      if constexpr (joins) join_states(t, memory[columns * kThreads], by);
+      if constexpr (joins) join_states(t, memory[place(t, columns)], by);
 #pragma unroll
       for (int c = 0; c < columns; ++c)
-        memory[c * kThreads] = joins ? join_sums(t, c, memory[c * kThreads], by) : make_float4(o[t][c][0], o[t][c][1], o[t][c][2], o[t][c][3]);
+        memory[place(t, c)] = joins ? join_sums(t, c, memory[place(t, c)], by) : make_float4(o[t][c][0], o[t][c][1], o[t][c][2], o[t][c][3]);
       const Folded(&r)[2] = rows[t].row;
-      memory[columns * kThreads] = make_float4(r[0].top, r[0].sum, r[1].top, r[1].sum);
+      memory[place(t, columns)] = make_float4(r[0].top, r[0].sum, r[1].top, r[1].sum);
     }
   }
   // Writes the rows that exist, of `length`, through `q`, the warp's own rows in shared memory, joined to the spans in `memory` where
@@ -197,13 +199,13 @@ struct Warp {
   __device__ void store(const float4* memory, T* q, T* out, float* lse, int64_t heads, int length, int d, bool packed) {
     int lane = threadIdx.x % 32, g = lane / 4;
 #pragma unroll
-    for (int t = 0; t < tiles; ++t, memory += (columns + 1) * kThreads) {
+    for (int t = 0; t < tiles; ++t) {
       Joint by[2];
-      if constexpr (joins) join_states(t, memory[columns * kThreads], by);
+      if constexpr (joins) join_states(t, memory[place(t, columns)], by);
       const Folded(&r)[2] = rows[t].row;
 #pragma unroll
       for (int c = 0; c < columns; ++c) {
-        float4 y = joins ? join_sums(t, c, memory[c * kThreads], by) : make_float4(o[t][c][0], o[t][c][1], o[t][c][2], o[t][c][3]);
+        float4 y = joins ? join_sums(t, c, memory[place(t, c)], by) : make_float4(o[t][c][0], o[t][c][1], o[t][c][2], o[t][c][3]);
         T* to = q + (t * 16 + g) * stride + c * 8 + lane % 4 * 2;
         *reinterpret_cast<uint32_t*>(to) = ptx::pack_bits<T>(finished(y.x, r[0]), finished(y.y, r[0]));
         *reinterpret_cast<uint32_t*>(to + 8 * stride) = ptx::pack_bits<T>(finished(y.z, r[1]), finished(y.w, r[1]));

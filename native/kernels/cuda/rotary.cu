@@ -120,17 +120,16 @@ void rotary(Exec& ex, const Rotary& a) {
   Check check{ex.gpu->fault, "rotary", "positions of 0 to %lld", "%lld", "a shorter sequence, or a model with a longer context"};
   with_type(a.qkv.dtype, [&]<typename T>(T) {
     constexpr int wide = Pack<T>::size;
-    auto start = [&]<int width>(std::integral_constant<int, width>) {
+    auto start = [&]<int width>(std::integral_constant<int, width>, const Cache<T>& cache) {
       dim3 block = {threads_for(turns.heads * half / width)};
       launch(ex, {"rotary", {unsigned(tokens)}, block}, a.interleaved ? rotary_kernel<T, width, true> : rotary_kernel<T, width, false>,
-             a.qkv.as<T>(), a.positions.i32(), a.table.f32(), turns, cache_of<T>(ex, a.appended()), check);
+             a.qkv.as<T>(), a.positions.i32(), a.table.f32(), turns, cache, check);
     };
     bool in_packs = half % wide == 0;
     for (const View* v : {&a.qkv, &a.keys, &a.values}) in_packs = in_packs && packs(v->as<T>(), s.head_dim);
-    if (in_packs)
-      start(std::integral_constant<int, wide>{});
-    else
-      start(std::integral_constant<int, 1>{});
+    if (in_packs) return start(std::integral_constant<int, wide>{}, cache_of<T>(ex, a.appended()));
+    start(std::integral_constant<int, 1>{}, Cache<T>{});
+    if (a.keys) kv_append(ex, a.appended());  // which may still move 16 bytes at a time
   });
 }
 
