@@ -1,4 +1,5 @@
 // A run as it happens: its folder (config.json, metrics.jsonl, samples.jsonl, events for TensorBoard), its progress line, its stop button.
+import { readdir, rm, rmdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import { AppendedFile } from './appended.js'
@@ -114,4 +115,13 @@ export class Run {
     const ended = await Promise.allSettled(files.map((file) => file?.close()))
     for (const one of ended) if (one.status === 'rejected') throw one.reason
   }
+}
+
+/** Takes away what a closed run wrote into a folder of its own that ended before there was anything to keep, and the folder with it. */
+export async function leaveNothing(folder: string): Promise<void> {
+  const there = await readdir(folder)
+  const grown = async (name: string): Promise<boolean> => !['metrics.jsonl', 'samples.jsonl'].includes(name) || (await stat(join(folder, name))).size > 0
+  for (const name of there) if (name !== 'config.json' && (await grown(name))) return
+  for (const name of there) await rm(join(folder, name), { force: true })
+  await rmdir(folder)
 }

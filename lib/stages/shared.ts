@@ -2,10 +2,11 @@
 import { join } from 'node:path'
 
 import { UsageError, fail } from '../base/errors.js'
-import { readJsonIfThere } from '../base/files.js'
+import { ensureWritable, pathExists, readJsonIfThere } from '../base/files.js'
+import { lockFolder } from '../base/folderLock.js'
 import { isJsonObject } from '../base/json.js'
 import { Progress } from '../base/progress.js'
-import { Run } from '../base/run.js'
+import { Run, leaveNothing } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
 import { saveAdapter } from '../checkpoint/adapter.js'
@@ -17,7 +18,7 @@ import { baseOf, findModel, openModel } from './openModel.js'
 import type { OpenOptions } from './openModel.js'
 import { readSpec } from '../model/families/registry.js'
 import type { DecoderSpec } from '../model/spec.js'
-import { Saves, findCheckpoint } from './saves.js'
+import { Saves, differences, findCheckpoint } from './saves.js'
 import type { SaveOptions } from './saves.js'
 import { createDevice } from '../tensor/device.js'
 import type { DType, NativeDevice } from '../tensor/device.js'
@@ -120,14 +121,49 @@ export async function expectRunFolder(folder: string | null): Promise<void> {
     fail('--output-dir', 'a new folder, or that of an earlier run', `${folder} with a config.json of something else`, 'another name')
 }
 
-/** Opens the run's folder, new or where a checkpoint left it, runs `body`, closes it whatever happens. */
-export async function withRun<T>(stage: string, options: SaveOptions & TensorboardOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
-  await expectRunFolder(options.outputDir)
-  // what the stage will save must not take the place of something else: said before the work, not after it
-  if (options.outputDir !== null)
-    for (const name of ['model', 'adapter', 'actor', 'actor-adapter', 'actor-ema', 'critic', 'critic-adapter']) await expectReplaceable(join(options.outputDir, name))
+/** What stages save in their folders, besides a run's own files. */
+const savedModels = ['model', 'adapter', 'actor', 'actor-adapter', 'actor-ema', 'critic', 'critic-adapter']
+
+type RunOptions = SaveOptions & TensorboardOptions
+
+/** Error: a run with other options ended here, and its models would be lost. */
+async function expectNothingElse(folder: string, stage: string, options: RunOptions): Promise<void> {
+  if (options.resume === 'never') return
+  const config = await readJsonIfThere(join(folder, 'config.json'))
+  const made = (await Promise.all(savedModels.map((name) => pathExists(join(folder, name))))).includes(true)
+  if (!made || !isJsonObject(config)) return
+  const { stage: then, ...before } = config
+  if (then !== stage) fail('--output-dir', `a folder for a run of ${stage}`, `${folder} with what ${String(then)} made`, 'another --output-dir, or --resume never to write over it')
+  const known = Object.fromEntries(Object.entries({ ...options }).filter(([key]) => key in before))  // an older version knew fewer
+  const changed = differences(before, known)
+  if (changed.length > 0) fail('--output-dir', `a new folder, or the options of the run that ended in ${folder}`, changed.join(', '), 'another --output-dir, or --resume never to write over what is there')
+}
+
+/** Opens the run's folder, new or where a checkpoint left it, runs `body`, closes it whatever happens. Errors: another run is in it, or left what this one would write over. */
+export async function withRun<T>(stage: string, options: RunOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
+  const folder = options.outputDir
   const events = eventsFolder(options)
+  if (folder === null) return openRun(stage, options, hooks, events, body)
+  await expectRunFolder(folder)
+  // what the stage will save must not take the place of something else: said before the work, not after it
+  for (const name of savedModels) await expectReplaceable(join(folder, name))
+  const isNew = !(await pathExists(folder))
+  await ensureWritable(folder)
+  const lock = await lockFolder(folder, '--output-dir')
+  let ended = false
+  try {
+    const result = await openRun(stage, options, hooks, events, body)
+    ended = true
+    return result
+  } finally {
+    await lock.release()
+    if (isNew && !ended) await leaveNothing(folder)
+  }
+}
+
+async function openRun<T>(stage: string, options: RunOptions, hooks: RunHooks, events: string | null, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
   const resumed = await findCheckpoint(stage, options)
+  if (options.outputDir !== null && !resumed) await expectNothingElse(options.outputDir, stage, options)
   const run = await Run.open(stage, options.outputDir, options, hooks, resumed?.state, events)
   const saves = new Saves(run, options, resumed)
   try {
