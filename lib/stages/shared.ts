@@ -9,6 +9,7 @@ import { Progress } from '../base/progress.js'
 import { Run, leaveNothing } from '../base/run.js'
 import type { RunHooks } from '../base/run.js'
 import type { LoadedModel } from '../checkpoint/model.js'
+import type { RunCheckpoint } from '../checkpoint/runCheckpoint.js'
 import { saveAdapter } from '../checkpoint/adapter.js'
 import type { Adapter } from '../checkpoint/adapter.js'
 import { expectReplaceable, readConfig } from '../checkpoint/modelFolder.js'
@@ -124,11 +125,14 @@ export async function expectRunFolder(folder: string | null): Promise<void> {
 /** What stages save in their folders, besides a run's own files. */
 const savedModels = ['model', 'adapter', 'actor', 'actor-adapter', 'actor-ema', 'critic', 'critic-adapter']
 
-type RunOptions = SaveOptions & TensorboardOptions
+/** The checkpoint that a run would go on from, null where it starts anew. Errors: it is one of another configuration; a run with other options ended here, and its models would be lost. */
+export async function startOf(stage: string, options: SaveOptions): Promise<RunCheckpoint | null> {
+  const resumed = await findCheckpoint(stage, options)
+  if (!resumed && options.outputDir !== null && options.resume !== 'never') await expectNothingElse(options.outputDir, stage, options)
+  return resumed
+}
 
-/** Error: a run with other options ended here, and its models would be lost. */
-async function expectNothingElse(folder: string, stage: string, options: RunOptions): Promise<void> {
-  if (options.resume === 'never') return
+async function expectNothingElse(folder: string, stage: string, options: SaveOptions): Promise<void> {
   const config = await readJsonIfThere(join(folder, 'config.json'))
   const made = (await Promise.all(savedModels.map((name) => pathExists(join(folder, name))))).includes(true)
   if (!made || !isJsonObject(config)) return
@@ -138,6 +142,8 @@ async function expectNothingElse(folder: string, stage: string, options: RunOpti
   const changed = differences(before, known)
   if (changed.length > 0) fail('--output-dir', `a new folder, or the options of the run that ended in ${folder}`, changed.join(', '), 'another --output-dir, or --resume never to write over what is there')
 }
+
+type RunOptions = SaveOptions & TensorboardOptions
 
 /** Opens the run's folder, new or where a checkpoint left it, runs `body`, closes it whatever happens. Errors: another run is in it, or left what this one would write over. */
 export async function withRun<T>(stage: string, options: RunOptions, hooks: RunHooks, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
@@ -162,8 +168,7 @@ export async function withRun<T>(stage: string, options: RunOptions, hooks: RunH
 }
 
 async function openRun<T>(stage: string, options: RunOptions, hooks: RunHooks, events: string | null, body: (run: Run, saves: Saves) => Promise<T>): Promise<T> {
-  const resumed = await findCheckpoint(stage, options)
-  if (options.outputDir !== null && !resumed) await expectNothingElse(options.outputDir, stage, options)
+  const resumed = await startOf(stage, options)
   const run = await Run.open(stage, options.outputDir, options, hooks, resumed?.state, events)
   const saves = new Saves(run, options, resumed)
   try {

@@ -3,6 +3,7 @@ import { join } from 'node:path'
 
 import { UsageError } from '../base/errors.js'
 import { ensureWritable, pathExists, readJsonIfThere, writeJson } from '../base/files.js'
+import { lockFolder } from '../base/folderLock.js'
 import type { Given, Resolved } from '../base/options.js'
 import { flagName, resolveOptions } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
@@ -23,7 +24,8 @@ import type { RewardOptions, RewardResult } from './reward.js'
 import { sft } from './sft.js'
 import type { LanguageResult, SftOptions } from './sft.js'
 import { differences } from './saves.js'
-import { expectRunFolder, loadSpec, silent } from './shared.js'
+import type { SaveOptions } from './saves.js'
+import { expectRunFolder, loadSpec, silent, startOf } from './shared.js'
 import { pipelineOptions, prefixedKey, stepOptions } from './trainOptions.js'
 import type { StepName } from './trainOptions.js'
 
@@ -49,15 +51,29 @@ interface Plan {
   own: Partial<Record<StepName, object>>
 }
 
+const stageOptions = { sft: sftOptions, reward: rewardOptions, ppo: ppoOptions }
+
 /** Runs the steps; each folder D/sft, D/reward, D/ppo is a run's folder of its own. */
 export async function train(given: TrainGiven, hooks: RunHooks = silent): Promise<TrainResult> {
   const plan = await settle(given, hooks)
-  const { shared, steps } = plan
+  const { shared } = plan
   await checkSteps(plan, hooks)
   await expectRunFolder(shared.outputDir)
   await ensureWritable(shared.outputDir)
+  const lock = await lockFolder(shared.outputDir, '--output-dir')
+  try {
+    return await runSteps(plan, given, hooks)
+  } finally {
+    await lock.release()
+  }
+}
+
+async function runSteps(plan: Plan, given: TrainGiven, hooks: RunHooks): Promise<TrainResult> {
+  const { shared, steps } = plan
   const config = { stage: 'train', ...shared, ...given, ...plan.own }
   const result: TrainResult = { ...(await resultsSoFar(shared, config)), outputDir: shared.outputDir }
+  // what a later step would refuse of its folder, before the first one starts
+  if (shared.resume !== 'never') for (const step of steps) if (!result[step]) await startOf(step, resolveOptions(step, stageOptions[step], plan[step]) as SaveOptions)
   await writeJson(join(shared.outputDir, 'config.json'), config)
   for (const [i, step] of steps.entries()) {
     const title = `step ${i + 1} of ${steps.length}: ${step}`

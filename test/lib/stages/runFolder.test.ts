@@ -1,5 +1,5 @@
 // A run's folder is its own: no second run at a time, nothing of an ended run is lost unasked, nothing is left of one that never began.
-import { readFile, readdir } from 'node:fs/promises'
+import { readFile, readdir, stat } from 'node:fs/promises'
 import { join } from 'node:path'
 
 import test from 'ava'
@@ -7,6 +7,7 @@ import test from 'ava'
 import { Progress } from '../../../lib/base/progress.js'
 import { reward } from '../../../lib/stages/reward.js'
 import { sft } from '../../../lib/stages/sft.js'
+import { train } from '../../../lib/stages/train.js'
 import { failsWith, temporaryFolder, writeLines } from '../data/support.js'
 import { makeSetting, readLines, steps } from './support.js'
 
@@ -50,4 +51,20 @@ test('a run that never began leaves no folder, and what was there stays', async 
   await sft(options)
   await t.throwsAsync(sft({ ...options, modelNameOrPath: join(folder, 'mistyped'), resume: 'never' }))
   t.true((await readdir(join(folder, 'new/run'))).includes('model'))
+})
+
+test('train asks of every step\'s folder before the first step', async (t) => {
+  const { folder, model, data } = await makeSetting(t)
+  const steps = { sft: { maxSteps: 1 }, reward: { maxSteps: 1 }, ppo: { maxSteps: 1, maxPromptSeqLen: 20, maxAnswerSeqLen: 5, perDeviceGenerationBatchSize: 4, perDeviceTrainingBatchSize: 4 } }
+  const given = { actorModelNameOrPath: model, dataPath: [data], maxSeqLen: 48, device: 'cpu', outputDir: join(folder, 'run') }
+  await train({ ...given, ...steps })
+  const written = async (): Promise<number> => (await stat(join(folder, 'run/sft/model/model.safetensors'))).mtimeMs
+  const before = await written()
+  const changed = { ...steps, ppo: { ...steps.ppo, klCoef: 0.3 } }
+  await failsWith(t, () => train({ ...given, ...changed }), '--output-dir', '--kl-coef 0.3 instead of 0.1')
+  t.is(await written(), before, 'nothing was done')
+  await train({ ...given, ...steps })
+  t.is(await written(), before, 'steps that are done are not done again')
+  await train({ ...given, ...changed, resume: 'never' })
+  t.true((await written()) > before)
 })
