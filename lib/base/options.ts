@@ -89,8 +89,8 @@ export function sameValue(value: unknown, given: unknown): boolean {
 }
 
 /** One value checked against its declaration; `given` may be text from a command line. */
-function check(key: string, o: Option<unknown>, given: unknown): unknown {
-  const wrong = (expected: string, cure = `threefold --help`): never => {
+function check(where: string, key: string, o: Option<unknown>, given: unknown): unknown {
+  const wrong = (expected: string, cure = `threefold ${where} --help`): never => {
     throw new UsageError(flagName(key), expected, describe(given), cure)
   }
   const range = `${o.min === undefined ? '' : ` of at least ${o.min}`}${o.max === undefined ? '' : `${o.min === undefined ? ' of' : ' and'} at most ${o.max}`}`
@@ -130,7 +130,7 @@ export function resolveOptions<T extends OptionTable>(where: string, table: T, g
   for (const [key, o] of Object.entries(table)) {
     const value = given[key]
     if (value === undefined && !('default' in o)) throw new UsageError(where, `${flagName(key)} (${o.help})`, 'none', `threefold ${where} --help`)
-    out[key] = value === undefined ? o.default : check(key, o, value)
+    out[key] = value === undefined ? o.default : check(where, key, o, value)
   }
   for (const [key, o] of Object.entries(table)) if (o.derive && given[key] === undefined) out[key] = o.derive(out)
   return out as Resolved<T>

@@ -153,7 +153,7 @@ export async function withDeepspeedConfig(table: OptionTable, given: Readonly<Va
       resolveOptions('deepspeed-config', { [name]: table[name] as Option<unknown> }, { [name]: value })
     } catch (error) {
       if (!(error instanceof UsageError)) throw error
-      throw new UsageError(nameOf(name), error.expected, `${error.received} from ${key} in ${file}`, error.cure, { cause: error })
+      throw new UsageError(nameOf(name), error.expected, `${error.received} from ${key} in ${file}`, error.cure.endsWith('--help') ? `another value for ${key}` : error.cure, { cause: error })
     }
     if (given[name] !== undefined && !sameValue(value, given[name]))
       throw new UsageError(nameOf(name), `${JSON.stringify(value)} as ${key} in ${file} has it`, JSON.stringify(given[name]), `"auto" for ${key}, or leaving the flag out`)

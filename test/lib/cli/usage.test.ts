@@ -15,7 +15,7 @@ const wrong: [args: string[], status: number, says: string][] = [
   [['sft', '--learning-rate'], 2, '[sft] expected a value after --learning-rate, received none. Try threefold sft --help.'],
   [['sft', 'more'], 2, '[sft] expected flags only'],
   [['sft'], 2, '[sft] expected --model-name-or-path (model folder in the Hugging Face layout), received none. Try threefold sft --help.'],
-  [[...base, '--learning-rate', 'fast'], 2, '[--learning-rate] expected a number of at least 0, received "fast". Try threefold --help.'],
+  [[...base, '--learning-rate', 'fast'], 2, '[--learning-rate] expected a number of at least 0, received "fast". Try threefold sft --help.'],
   [[...base, '--loss-on', 'prompt'], 2, '[--loss-on] expected one of response, all, received "prompt".'],
   [[...base, '--quiet', 'maybe'], 2, '[--quiet] expected true or false, received "maybe".'],
   [[...base, '--dropout', '1.5'], 2, '[--dropout] expected a number of at least 0 and at most 0.99, received "1.5"'],
