@@ -16,6 +16,8 @@ export interface Option<V> {
   pattern?: RegExp
   /** A default that depends on the other options. */
   derive?: (resolved: Record<string, unknown>) => V
+  /** Options of which one must be on (not false, 0, empty or null) for this one to change anything. */
+  needs?: readonly string[]
   /** For kind "later": the values that change nothing (absent: every value), and what it comes with. */
   noops?: readonly unknown[]
   comesWith?: string
@@ -72,6 +74,18 @@ export const option = {
     comesWith: `nothing: ${why}`,
     help: `no effect: ${why}`,
   }),
+}
+
+/** Options that change nothing unless one of those named in `needs` is on. */
+export function needing<T extends OptionTable>(needs: readonly string[], table: T): T {
+  return Object.fromEntries(Object.entries(table).map(([key, o]) => [key, { ...o, needs }])) as T
+}
+
+/** What was given in vain, in words; null for nothing. */
+export function givenInVain(table: OptionTable, given: Readonly<Record<string, unknown>>, resolved: Readonly<Record<string, unknown>>): string | null {
+  const on = (value: unknown): boolean => (Array.isArray(value) ? value.length > 0 : Boolean(value))
+  const idle = Object.entries(table).filter(([key, { needs, default: value }]) => needs && given[key] !== undefined && !needs.some((name) => on(resolved[name])) && !sameValue(value, resolved[key]))
+  return idle.length === 0 ? null : idle.map(([key, { needs }]) => `${flagName(key)} changes nothing without ${needs!.map(flagName).join(' or ')}`).join('; ')
 }
 
 /** "maxSeqLen" -> "--max-seq-len" */

@@ -5,7 +5,7 @@ import { UsageError, fail } from '../base/errors.js'
 import { readJson } from '../base/files.js'
 import { isJsonObject, kindOf } from '../base/json.js'
 import type { Option, OptionTable, Resolved } from '../base/options.js'
-import { flagName, resolveOptions, sameValue } from '../base/options.js'
+import { flagName, givenInVain, resolveOptions, sameValue } from '../base/options.js'
 import type { RunHooks } from '../base/run.js'
 
 const rates = ['learningRate', 'actorLearningRate', 'criticLearningRate']
@@ -166,5 +166,8 @@ export async function resolveStage<T extends OptionTable>(where: string, table: 
   const all = given as Values
   const { given: merged, note } = await withDeepspeedConfig(table, all, all['deepspeedConfig'])
   if (note !== null) progress.note(`${where}: ${note}`)
-  return resolveOptions(where, table, merged)
+  const resolved = resolveOptions(where, table, merged)
+  const vain = givenInVain(table, merged, resolved)
+  if (vain !== null) progress.note(`${where}: ${vain}`)
+  return resolved
 }

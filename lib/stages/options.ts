@@ -1,6 +1,6 @@
 // Every option of every stage, declared once: DeepSpeed-Chat's names and defaults where it has one; docs/deepspeed-chat.md
 // lists the differences. The command line turns the keys into kebab-case flags.
-import { option } from '../base/options.js'
+import { needing, option } from '../base/options.js'
 import { scheduleNames } from '../optim/schedules.js'
 import { dpoLossTypes } from '../rlhf/dpoLoss.js'
 import { klEstimators } from '../rlhf/kl.js'
@@ -20,7 +20,7 @@ export const machineOptions = {
 export const outputOptions = {
   outputDir: option.optionalText('folder of the run; without it nothing is kept'),
   enableTensorboard: option.flag(false, 'also write the metrics as events for TensorBoard'),
-  tensorboardPath: option.optionalText('folder of the events; without it tensorboard in the output folder'),
+  ...needing(['enableTensorboard'], { tensorboardPath: option.optionalText('folder of the events; without it tensorboard in the output folder') }),
 }
 
 /** When a run saves itself into D/checkpoints, and what it goes on from. */
@@ -123,7 +123,7 @@ const loraShared = {
 }
 
 /** In which form one model trains. */
-const formOptions = { dropout, gradientCheckpointing: checkpointing, loraDim, loraModuleName, loraLearningRate, ...loraShared }
+const formOptions = { dropout, gradientCheckpointing: checkpointing, loraDim, ...needing(['loraDim'], { loraModuleName, loraLearningRate, ...loraShared }) }
 
 /** Where a run computes, and what it leaves. */
 const runOptions = { ...machineOptions, ...outputOptions, ...saveOptions }
@@ -215,10 +215,10 @@ export const ppoOptions = {
   groupSize,
   grpoScaleRewards: option.choice('group', ['group', 'none'], "of grpo: divide by the deviation of the group's rewards, or not (Dr. GRPO)"),
   rewardFunction: option.optionalText('JavaScript module (.mjs, .js) whose default export gives rewards: (rows) => numbers'),
-  rewardFunctionSeconds: option.number(600, 'longest that one call of --reward-function may take; 0 = no limit', { min: 0, unit: 'seconds' }),
+  ...needing(['rewardFunction'], { rewardFunctionSeconds: option.number(600, 'longest that one call of --reward-function may take; 0 = no limit', { min: 0, unit: 'seconds' }) }),
   rewardFrom: option.choice('model', ['model', 'function', 'both'], 'what gives rewards, both: their sum; function where --reward-function is given', ({ rewardFunction }) => (rewardFunction === null ? 'model' : 'function')),
   rewardEnsemble: option.texts("further reward models, such as ones of other seeds: the score is then the mean of all less a share of their spread"),
-  ensembleSpreadCoef: option.number(1, 'of --reward-ensemble: how many standard deviations of the scores are taken from their mean', { min: 0 }),
+  ...needing(['rewardEnsemble'], { ensembleSpreadCoef: option.number(1, 'of --reward-ensemble: how many standard deviations of the scores are taken from their mean', { min: 0 }) }),
   ...ppoData,
   maxPromptSeqLen: option.integer(256, 'longest prompt; longer ones are dropped and counted', { min: 1, unit: 'tokens' }),
   maxAnswerSeqLen: option.integer(256, 'longest answer', { min: 1, unit: 'tokens' }),
@@ -238,17 +238,17 @@ export const ppoOptions = {
   criticGradientCheckpointing: checkpointing,
   actorLoraDim: loraDim,
   criticLoraDim: loraDim,
-  actorLoraModuleName: loraModuleName,
-  criticLoraModuleName: loraModuleName,
-  actorLoraLearningRate: loraLearningRate,
-  criticLoraLearningRate: loraLearningRate,
-  ...loraShared,
+  ...needing(['actorLoraDim'], { actorLoraModuleName: loraModuleName }),
+  ...needing(['criticLoraDim'], { criticLoraModuleName: loraModuleName }),
+  ...needing(['actorLoraDim'], { actorLoraLearningRate: loraLearningRate }),
+  ...needing(['criticLoraDim'], { criticLoraLearningRate: loraLearningRate }),
+  ...needing(['actorLoraDim', 'criticLoraDim'], loraShared),
   criticWarmupSteps: option.integer(0, 'steps at the start that train the critic only', { min: 0 }),
   klCoef: option.number(0.1, 'weight of the KL penalty', { min: 0 }),
   klIn: option.choice('reward', ['reward', 'loss'], "where the KL penalty stands: in the reward of each answer, or per token in the actor's loss; loss for grpo", ({ algorithm }) => (algorithm === 'grpo' ? 'loss' : 'reward')),
   klEstimator: option.choice('k1', klEstimators, 'estimator of the KL penalty; k3 where it is in the loss', ({ klIn }) => (klIn === 'loss' ? 'k3' : 'k1')),
   klTarget: option.number(0, 'KL from the reference, per answer, that an adaptive --kl-coef aims at; 0 = --kl-coef stays', { min: 0, unit: 'nats' }),
-  klHorizon: option.number(10000, 'answers over which an adaptive --kl-coef changes by a fifth at most', { min: 1, unit: 'answers' }),
+  ...needing(['klTarget'], { klHorizon: option.number(10000, 'answers over which an adaptive --kl-coef changes by a fifth at most', { min: 1, unit: 'answers' }) }),
   stopKl: option.number(0, 'end the updates of an experience once the actor is this far from what sampled it, per token; 0 = never', { min: 0, unit: 'nats' }),
   rewardClip: option.number(5, 'clip the score to [-c, c]; 0 = off', { min: 0 }),
   ...compatOptions,
@@ -258,7 +258,7 @@ export const ppoOptions = {
   missingEosPenalty: option.number(0, 'taken from the score of an answer cut by its limit', { min: 0, unit: 'score' }),
   alignOverflow: option.flag(false, 'skip the step of both actor and critic where the gradients of either are not finite'),
   enableEma: option.flag(false, 'also keep a moving average of the actor, saved as D/actor-ema'),
-  emaDecay: option.number(0.992, 'of --enable-ema, at each applied step', { min: 0, max: 1 }),
+  ...needing(['enableEma'], { emaDecay: option.number(0.992, 'of --enable-ema, at each applied step', { min: 0, max: 1 }) }),
   gamma: option.number(1, 'discount', { min: 0, max: 1 }),
   gaeLambda: option.number(0.95, 'lambda of generalised advantage estimation', { min: 0, max: 1 }),
   clipRange: option.number(0.2, 'clip of the policy ratio', { min: 0 }),
@@ -266,8 +266,10 @@ export const ppoOptions = {
   entropyCoef: option.number(0, "weight of the mean entropy in the actor's loss: keeps it from sharpening on noise; 0 = off", { min: 0 }),
   whitenAdvantages: option.flag(false, 'advantages to mean 0 and deviation 1 over the experience'),
   unsupervisedDatasetName: option.optionalText("texts whose next-token loss is mixed into the actor's (PPO-ptx): files, a folder or a hub id; none = nothing is"),
-  unsupervisedDatasetConfigName: option.optionalText('folder of --unsupervised-dataset-name to take, such as wikitext-2-raw-v1'),
-  unsupCoef: option.number(27.8, "weight of the texts' loss", { min: 0 }),
+  ...needing(['unsupervisedDatasetName'], {
+    unsupervisedDatasetConfigName: option.optionalText('folder of --unsupervised-dataset-name to take, such as wikitext-2-raw-v1'),
+    unsupCoef: option.number(27.8, "weight of the texts' loss", { min: 0 }),
+  }),
   temperature: option.number(1, 'sampling temperature of rollouts', { min: 0.01 }),
   topK: option.integer(0, 'keep the k likeliest tokens; 0 = off', { min: 0 }),
   topP: option.number(1, 'keep the likeliest tokens up to this probability', { min: 0.001, max: 1 }),
@@ -277,10 +279,10 @@ export const ppoOptions = {
   checkLogprobs: option.flag(false, 'recompute every recorded log-prob before the first update and report the gap'),
   evalPrompts: option.integer(128, 'held-out prompts scored before and after training, and every --eval-interval steps', { min: 0 }),
   enableTestMode: option.flag(false, 'end after --test-stop-step steps; the schedules stay those of the whole run'),
-  testStopStep: option.integer(0, 'of --enable-test-mode: applied optimizer steps; 0 = all', { min: 0, unit: 'steps' }),
+  ...needing(['enableTestMode'], { testStopStep: option.integer(0, 'of --enable-test-mode: applied optimizer steps; 0 = all', { min: 0, unit: 'steps' }) }),
   sampleRows: option.integer(2, 'answers of each experience that go to samples.jsonl, with the numbers of each token', { min: 0, unit: 'rows' }),
   printAnswers: option.flag(false, 'show these answers on the terminal too'),
-  printAnswersInterval: option.integer(1, 'of --print-answers: every so many experiences', { min: 1, unit: 'experiences' }),
+  ...needing(['printAnswers'], { printAnswersInterval: option.integer(1, 'of --print-answers: every so many experiences', { min: 1, unit: 'experiences' }) }),
   ...runOptions,
   ...ppoLater,
 }

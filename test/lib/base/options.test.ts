@@ -2,7 +2,7 @@
 import test from 'ava'
 
 import { UsageError } from '../../../lib/base/errors.js'
-import { flagName, option, resolveOptions } from '../../../lib/base/options.js'
+import { flagName, givenInVain, needing, option, resolveOptions } from '../../../lib/base/options.js'
 
 const table = {
   modelName: option.requiredText('the model'),
@@ -69,4 +69,14 @@ test('flags are kebab-case', (t) => {
   t.is(flagName('maxSeqLen'), '--max-seq-len')
   t.is(flagName('computeFp32Loss'), '--compute-fp32-loss')
   t.is(flagName('seed'), '--seed')
+})
+
+test('what is given in vain is named, defaults and what is on are not', (t) => {
+  const table = { loraDim: option.integer(0, 'rank'), names: option.texts('names'), ...needing(['loraDim', 'names'], { loraAlpha: option.number(0, 'alpha'), only: option.flag(false, 'only') }) }
+  const said = (given: Record<string, unknown>): string | null => givenInVain(table, given, resolveOptions('sft', table, given))
+  t.is(said({}), null)
+  t.is(said({ loraAlpha: '0.0', only: 'false' }), null, 'defaults')
+  t.is(said({ loraAlpha: '2', only: true }), '--lora-alpha changes nothing without --lora-dim or --names; --only changes nothing without --lora-dim or --names')
+  t.is(said({ loraAlpha: 2, loraDim: 4 }), null)
+  t.is(said({ loraAlpha: 2, names: ['a'] }), null)
 })
