@@ -50,17 +50,18 @@ export class Progress {
     }
     this.output.write(`\r\x1b[K${line.slice(0, (this.output.columns || 80) - 1)}`)
     this.#live = true
-    if (last) this.#endLive()
+    if (last) this.end()
   }
 
   /** A line that stays. */
   note(text: string): void {
     if (this.quiet) return
-    this.#endLive()
+    this.end()
     this.output.write(text + '\n')
   }
 
-  #endLive(): void {
+  /** What others write next begins a line of its own. */
+  end(): void {
     if (this.#live) this.output.write('\n')
     this.#live = false
   }

@@ -58,13 +58,18 @@ export class Run {
    */
   static async open(stage: string, folder: string | null, config: object, hooks: RunHooks, start: RunStart | null = null, tensorboard: string | null = null): Promise<Run> {
     const run = new Run(stage, folder, hooks, start)
-    if (folder !== null) {
-      await ensureWritable(folder)
-      await writeJson(join(folder, 'config.json'), { stage, ...config })
-      run.#metrics = await AppendedFile.open(join(folder, 'metrics.jsonl'), start?.written.metrics ?? null)
-      run.#samples = await AppendedFile.open(join(folder, 'samples.jsonl'), start?.written.samples ?? null)
+    try {
+      if (folder !== null) {
+        await ensureWritable(folder)
+        await writeJson(join(folder, 'config.json'), { stage, ...config })
+        run.#metrics = await AppendedFile.open(join(folder, 'metrics.jsonl'), start?.written.metrics ?? null)
+        run.#samples = await AppendedFile.open(join(folder, 'samples.jsonl'), start?.written.samples ?? null)
+      }
+      if (tensorboard !== null) run.#events = await TensorboardEvents.open(tensorboard, stage, start ? start.step + 1 : 0, start?.written.events ?? null)
+    } catch (error) {
+      await run.close().catch(() => undefined)
+      throw error
     }
-    if (tensorboard !== null) run.#events = await TensorboardEvents.open(tensorboard, stage, start ? start.step + 1 : 0, start?.written.events ?? null)
     return run
   }
 

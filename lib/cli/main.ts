@@ -64,9 +64,10 @@ async function runCommand(spec: CommandSpec, all: Record<string, unknown>): Prom
     if (value === true || value === 'true') return true
     throw new UsageError(flag, 'true or false', JSON.stringify(value), flag)
   }
-  const interrupts = new Interrupts()
+  const progress = new Progress(process.stderr, on(quiet, '--quiet'))
+  const interrupts = new Interrupts(() => spec.training && progress.note(`${spec.name}: stops after this step and saves; Ctrl-C again ends at once`))
   const context: Context = {
-    hooks: { progress: new Progress(process.stderr, on(quiet, '--quiet')), signal: interrupts.signal },
+    hooks: { progress, signal: interrupts.signal },
     json: on(json, '--json'),
     quiet: on(quiet, '--quiet'),
     dryRun: on(dryRun, '--dry-run'),
@@ -79,6 +80,7 @@ async function runCommand(spec: CommandSpec, all: Record<string, unknown>): Prom
     if (outcome) context.print(context.json ? JSON.stringify(outcome.json) : outcome.text)
     return exitStatus.done
   } finally {
+    progress.end()
     interrupts.dispose()
   }
 }
