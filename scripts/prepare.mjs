@@ -29,10 +29,23 @@ function howToGetCuda() {
   return nvcc() ? 'THREEFOLD_CUDA=on npm install builds it' : 'it needs nvcc'
 }
 
+/** Whether there is a CUDA module, and one of this addon's build. */
+function describeCuda(native) {
+  const module = backendPath('cuda')
+  if (!existsSync(module)) return `no, ${howToGetCuda()}`
+  try {
+    native.backendDevices(module)
+  } catch (error) {
+    if (String(error.message).includes('of another build')) return 'of another build, npm run build:cuda renews it'
+  }
+  return 'yes'  // without a driver too: doctor says what is missing
+}
+
 /** What the addon on this machine can do; where it fails to load, the reason in one error. */
 function describeAddon() {
   try {
-    return `(cpu: ${require(addon).cpuInfo().available.join(', ')}; cuda: ${existsSync(backendPath('cuda')) ? 'yes' : `no, ${howToGetCuda()}`})`
+    const native = require(addon)
+    return `(cpu: ${native.cpuInfo().available.join(', ')}; cuda: ${describeCuda(native)})`
   } catch (error) {
     return stop('prepare', 'the built addon to load', String(error.message).split('\n')[0], '`rm -r build build-cmake` and `npm install` again')
   }
