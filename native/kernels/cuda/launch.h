@@ -37,6 +37,13 @@ struct Launch {
 // 1 dimension: at least one block, so that an op of no rows needs no case of its own where the kernel checks its bound.
 inline unsigned blocks_for(int64_t items, int64_t each) { return unsigned(items > 0 ? (items + each - 1) / each : 1); }
 
+// Error: more shared memory than a block of this device can have (GPUs of sm_86 and sm_89 have 99 KiB, sm_80 163).
+inline void expect_room(const Exec& ex, const Launch& l) {
+  if (l.shared <= ex.gpu->shared_limit) return;
+  fail(l.name, "a GPU with " + std::to_string(l.shared) + " bytes of shared memory a block", "one with " + std::to_string(ex.gpu->shared_limit),
+       "another GPU, or a model with smaller heads");
+}
+
 #ifdef THREEFOLD_EMULATED
 
 void start(Exec& ex, const Launch& l, const emulated::Kernel& body);

@@ -208,6 +208,7 @@ void allow_shared(const void* kernel, int64_t bytes, int index) {
 
 void cuda::start(Exec& ex, const Launch& l, const void* kernel, void** args) {
   const Gpu& gpu = *ex.gpu;
+  expect_room(ex, l);
   if (l.shared > 48 << 10) allow_shared(kernel, l.shared, gpu.index);
   cudaLaunchConfig_t config{};
   config.gridDim = l.grid, config.blockDim = l.block;

@@ -90,9 +90,7 @@ std::unique_ptr<Backend> make_backend(const Options& options) { return std::make
 }  // namespace emulated
 
 void cuda::start(Exec& ex, const Launch& l, const emulated::Kernel& body) {
-  if (l.shared > ex.gpu->shared_limit)
-    fail(l.name, "at most " + std::to_string(ex.gpu->shared_limit) + " bytes of shared memory a block", std::to_string(l.shared),
-         "reporting this as a bug");
+  expect_room(ex, l);
   emulated::run_grid(ex.pool, l.name, body, l.grid, l.block, l.shared, *static_cast<const emulated::Order*>(ex.gpu->stream));
 }
 

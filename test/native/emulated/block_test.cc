@@ -9,8 +9,10 @@
 #include <vector>
 
 #include "check.h"
+#include "core/allocator.h"
 #include "core/status.h"
 #include "core/thread_pool.h"
+#include "kernels/cuda/launch.h"
 #include "kernels/emulated/ptx.h"
 
 namespace threefold::test {
@@ -55,6 +57,25 @@ TEST(emulated_grid_runs_every_thread_once) {
     }, grid, block, 0, order);
     for (int n : seen) CHECK_EQ(n, 1);
   }
+}
+
+TEST(launch_refuses_more_shared_memory_than_the_device_has) {
+  Gpu gpu;
+  gpu.shared_limit = 99 << 10;
+  Allocator allocator;
+  Order order;
+  gpu.stream = &order;
+  Exec ex{pool(), allocator, &gpu};
+  auto message = [&](int64_t bytes) -> std::string {
+    try {
+      cuda::start(ex, {"wide_kernel", {1}, {32}, bytes}, [] {});
+    } catch (const Error& e) {
+      return e.what();
+    }
+    return "";
+  };
+  CHECK_EQ(message(99 << 10), "");
+  CHECK(has(message((99 << 10) + 1), "[wide_kernel] expected a GPU with 101377 bytes of shared memory a block, received one with 101376"));
 }
 
 TEST(emulated_shared_memory_starts_as_nan_in_every_block) {
