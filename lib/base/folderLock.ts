@@ -7,7 +7,7 @@ import { setTimeout } from 'node:timers/promises'
 import { fail } from './errors.js'
 import { errorCode, failOnFile } from './files.js'
 
-const name = '.running'
+export const lockName = '.running'
 
 interface Holder {
   host: string
@@ -46,7 +46,7 @@ async function holder(file: string): Promise<Holder | null> {
  * Holds a folder until it is released. Error: a process that still runs holds it; `where` is the flag that named the folder.
  */
 export async function lockFolder(folder: string, where: string): Promise<{ release(): Promise<void> }> {
-  const file = join(folder, name)
+  const file = join(folder, lockName)
   const own = JSON.stringify({ host: hostname(), pid: process.pid, began: await beginning(process.pid) } satisfies Holder)
   for (let tries = 0; ; tries++) {
     try {

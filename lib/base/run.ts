@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { AppendedFile } from './appended.js'
 import { Interrupted } from './errors.js'
 import { ensureWritable, writeJson } from './files.js'
+import { lockName } from './folderLock.js'
 import type { Progress } from './progress.js'
 import { TensorboardEvents } from './tensorboard.js'
 import type { EventsWritten } from './tensorboard.js'
@@ -122,11 +123,11 @@ export class Run {
   }
 }
 
-/** Takes away what a closed run wrote into a folder of its own that ended before there was anything to keep, and the folder with it. */
+/** A closed run that still holds its new folder and has nothing to keep: takes away what it wrote, and the folder with it. */
 export async function leaveNothing(folder: string): Promise<void> {
   const there = await readdir(folder)
   const grown = async (name: string): Promise<boolean> => !['metrics.jsonl', 'samples.jsonl'].includes(name) || (await stat(join(folder, name))).size > 0
-  for (const name of there) if (name !== 'config.json' && (await grown(name))) return
+  for (const name of there) if (![lockName, 'config.json'].includes(name) && (await grown(name))) return
   for (const name of there) await rm(join(folder, name), { force: true })
   await rmdir(folder)
 }

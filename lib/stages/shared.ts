@@ -162,8 +162,8 @@ export async function withRun<T>(stage: string, options: RunOptions, hooks: RunH
     ended = true
     return result
   } finally {
+    if (isNew && !ended) await leaveNothing(folder).catch(() => undefined)  // what went wrong before is what counts
     await lock.release()
-    if (isNew && !ended) await leaveNothing(folder)
   }
 }
 
