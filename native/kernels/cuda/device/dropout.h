@@ -21,6 +21,11 @@ struct Keep {
   __device__ __forceinline__ PhiloxBlock words(int64_t token, int head, int position, int block) const {
     return dropout_words(seed, stream + uint32_t(head), uint32_t(rows[token]), uint32_t(position), uint32_t(block));
   }
+  // The same of a Keep in shared memory, whose seed is read anew, or the ten keys that follow from it would stay in registers.
+  __device__ __forceinline__ PhiloxBlock words_anew(int64_t token, int head, int position, int block) const {
+    uint64_t anew = *static_cast<const volatile uint64_t*>(&seed);
+    return dropout_words(anew, stream + uint32_t(head), uint32_t(rows[token]), uint32_t(position), uint32_t(block));
+  }
   // Of one probability of attention. token: any of the sequence.
   __device__ __forceinline__ float at(int64_t token, int head, int position, int key) const {
     PhiloxBlock w = words(token, head, position, key / 4);
@@ -28,11 +33,6 @@ struct Keep {
     return factor(key & 1 ? half[1] : half[0]);
   }
 
-  // The same of a Keep in shared memory, whose seed is read anew, or the ten keys that follow from it would stay in registers.
-  __device__ __forceinline__ PhiloxBlock words_anew(int64_t token, int head, int position, int block) const {
-    uint64_t anew = *static_cast<const volatile uint64_t*>(&seed);
-    return dropout_words(anew, stream + uint32_t(head), uint32_t(rows[token]), uint32_t(position), uint32_t(block));
-  }
   __device__ __forceinline__ uint32_t kept(uint32_t word) const { return word >= threshold; }
   // From bit `at` of a mask.
   __device__ __forceinline__ float factor_of(uint32_t mask, int at) const { return mask >> at & 1 ? scale : 0; }
